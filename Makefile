@@ -1,0 +1,63 @@
+# Every verb of the project; `make help` lists them. Targets are thin: what they do
+# lives in the packages and tests.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := shared $(sort $(dir $(wildcard services/*/pyproject.toml)))
+SOURCES := shared/src $(wildcard services/*/src) tests
+STAMP := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-unit test-integration test-e2e lint format types check lock clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## create .venv from the pinned requirements
+
+$(STAMP): requirements.txt shared/pyproject.toml $(wildcard services/*/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps $(foreach package,$(PACKAGES),-e $(package))
+	@touch $@
+
+run: setup ## run everything on this machine, with simulated feeds unless keys are set
+	@exec $(BIN)/python -m launcher
+
+test: setup ## run all tests
+	$(PYTEST)
+
+test-unit: setup ## run the tests without I/O
+	$(PYTEST) tests/unit
+
+test-integration: setup ## run the tests against a real nats-server and real sockets
+	$(PYTEST) tests/integration
+
+test-e2e: setup ## run the tests of all processes together, and of the page
+	$(PYTEST) tests/e2e
+
+lint: setup ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## check types
+	$(BIN)/mypy $(SOURCES)
+
+check: lint types test ## everything that must hold
+
+lock: ## pin the newest versions of requirements.in, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
+
+clean: ## remove what make and the tests have made, the data of make run included
+	rm -rf $(VENV) .data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find shared services tests -name __pycache__ -prune -exec rm -rf {} +
+	find shared services -name '*.egg-info' -prune -exec rm -rf {} +

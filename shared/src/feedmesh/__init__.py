@@ -1,0 +1,1 @@
+"""What the services of feedmesh share; nothing here knows any one feed."""

@@ -1,0 +1,107 @@
+"""
+The command line: look at what travels, and make the streams.
+
+* ``python -m feedmesh sub 'news.*'`` prints what is published on a subject
+* ``python -m feedmesh streams`` creates the streams that are missing
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from nats.aio.msg import Msg
+
+from feedmesh.backoff import backoff
+from feedmesh.bus import Bus, connect_bus
+from feedmesh.errors import BusError, SettingsError
+from feedmesh.logs import secrets_of, setup_logging
+from feedmesh.service import stop_on_signal
+from feedmesh.settings import ServiceSettings
+from feedmesh.streams import ensure_streams
+
+
+logger = logging.getLogger(__name__)
+
+_KEEP_SECONDS = 0.5
+
+
+def main() -> None:
+    """Read the arguments and do what they say."""
+    parser = argparse.ArgumentParser(prog="python -m feedmesh", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    sub = verbs.add_parser("sub", help="print what is published on a subject")
+    sub.add_argument("subject", help="such as 'prices.us.AAPL' or 'news.*'")
+    sub.add_argument("--count", type=int, default=0, help="stop after so many")
+    streams = verbs.add_parser("streams", help="create the streams that are missing")
+    streams.add_argument("--replicas", type=int, default=1, help="1, or 3 in a cluster")
+    streams.add_argument(
+        "--keep", action="store_true", help="go on, and create them again when lost"
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = ServiceSettings.from_env(os.environ)
+    except SettingsError as error:
+        print(f"feedmesh: {error}", file=sys.stderr)
+        sys.exit(2)
+    setup_logging("feedmesh", settings.log_level, secrets_of(settings))
+    try:
+        asyncio.run(_run(settings, arguments))
+    except BusError as error:
+        print(f"feedmesh: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+async def _run(settings: ServiceSettings, arguments: argparse.Namespace) -> None:
+    with stop_on_signal() as stop:
+        async with connect_bus(settings, f"feedmesh-{arguments.verb}") as bus:
+            if arguments.verb == "sub":
+                await _print_messages(bus, arguments.subject, arguments.count, stop)
+            elif arguments.keep:
+                await _keep_streams(bus, arguments.replicas, stop)
+            else:
+                await ensure_streams(bus.nc.jetstream(), arguments.replicas)
+
+
+async def _print_messages(
+    bus: Bus, subject: str, count: int, stop: asyncio.Event
+) -> None:
+    left = count
+
+    async def show(message: Msg) -> None:
+        nonlocal left
+        if stop.is_set():
+            return
+        text = message.data.decode(errors="replace")
+        print(f"{message.subject} {text}", flush=True)
+        left -= 1
+        if left == 0:
+            stop.set()
+
+    await bus.nc.subscribe(subject, cb=show)
+    await stop.wait()
+
+
+async def _keep_streams(bus: Bus, replicas: int, stop: asyncio.Event) -> None:
+    doubt = asyncio.Event()
+    doubt.set()
+    bus.on_doubt(doubt.set)
+    while not stop.is_set():
+        await doubt.wait()
+        doubt.clear()
+        pauses = backoff(0.05, _KEEP_SECONDS)
+        while not stop.is_set():
+            try:
+                await ensure_streams(bus.nc.jetstream(), replicas)
+                break
+            except BusError as error:
+                logger.debug("streams: %s", error)
+                await asyncio.sleep(next(pauses))
+
+
+if __name__ == "__main__":
+    main()

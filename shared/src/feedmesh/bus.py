@@ -1,0 +1,247 @@
+"""
+The connection to NATS: found sooner or later, kept for ever, quiet in its logs.
+
+nats-py by itself gives up after 60 attempts, waits without jitter, and calls back on
+every failed attempt. Here the pauses are ours, an outage is one line when it begins
+and one when it ends, and everything else is a number in :class:`BusState`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client, Server
+from nats.errors import Error as NatsError
+from nats.errors import SlowConsumerError
+
+from feedmesh.backoff import backoff
+from feedmesh.errors import BusError
+from feedmesh.settings import ServiceSettings
+
+
+__all__ = ["Bus", "BusState", "connect_bus"]
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5.0
+_CEILING_SECONDS = 2.0
+
+
+class BusState:
+    """
+    What is known about the connection.
+
+    Attributes:
+        reconnects: How often the connection came back.
+        slow_consumer: How often messages were dropped because we read too slowly.
+        refused: Subjects that the server's permissions refused, the last few.
+    """
+
+    def __init__(self) -> None:
+        self.reconnects = 0
+        self.slow_consumer = 0
+        self.refused: dict[str, str] = {}
+
+
+class Bus:
+    """
+    One connection to NATS and what to do when it comes back.
+
+    Attributes:
+        nc: The client of nats-py.
+        state: Counters, for metrics and readiness.
+    """
+
+    def __init__(self) -> None:
+        self.nc = Client()
+        self.state = BusState()
+        self._listeners: list[Callable[[], None]] = []
+        self._pauses = backoff(0.1, _CEILING_SECONDS)
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages reach the server now."""
+        return self.nc.is_connected
+
+    def check(self) -> str | None:
+        """Return what is wrong, for readiness."""
+        if not self.connected:
+            return "NATS is not connected"
+        if self.state.refused:
+            return f"NATS refuses {', '.join(sorted(self.state.refused))}"
+        return None
+
+    def on_doubt(self, listener: Callable[[], None]) -> None:
+        """
+        Call *listener* whenever messages may have been missed.
+
+        That is: the connection came back, or this process read too slowly.
+        """
+        self._listeners.append(listener)
+
+    async def request(
+        self, subject: str, payload: bytes = b"", timeout: float = 5.0
+    ) -> bytes:
+        """
+        Return the answer to *payload*.
+
+        Raises:
+            BusError: If none came in *timeout* seconds.
+        """
+        try:
+            reply = await self.nc.request(subject, payload, timeout=timeout)
+        except NatsError as error:
+            raise BusError(f"{subject}: {_text(error)}") from error
+        return bytes(reply.data)
+
+    async def publish(self, subject: str, payload: bytes, *, reply: str = "") -> None:
+        """
+        Hand *payload* to the server; nobody confirms it.
+
+        Raises:
+            BusError: If there is no connection; nothing is kept for later.
+        """
+        if not self.connected:
+            raise BusError("NATS is not connected")
+        try:
+            await self.nc.publish(subject, payload, reply=reply)
+        except NatsError as error:
+            raise BusError(f"{subject}: {_text(error)}") from error
+
+    def _doubt(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    async def _on_disconnect(self) -> None:
+        if not self.nc.is_closed:
+            logger.warning("NATS is away; reconnecting")
+
+    async def _on_reconnect(self) -> None:
+        self.state.reconnects += 1
+        self.state.refused.clear()
+        self._pauses = backoff(0.1, _CEILING_SECONDS)
+        logger.info("NATS is back")
+        self._doubt()
+
+    async def _on_error(self, error: Exception) -> None:
+        text = str(error)
+        if isinstance(error, SlowConsumerError):
+            self.state.slow_consumer += 1
+            logger.warning(
+                "messages were dropped: this process reads too slowly",
+                extra={"subject": error.subject},
+            )
+            self._doubt()
+        elif "permissions violation" in text.lower():
+            # A refused publish looks like a timeout to its caller; this is the only
+            # place where the truth arrives.
+            subject = text.rsplit('"', 2)[-2] if text.count('"') >= 2 else "a subject"
+            if len(self.state.refused) < 16 and subject not in self.state.refused:
+                self.state.refused[subject] = text
+                logger.error("NATS refuses a subject", extra={"subject": subject})
+        else:
+            # Each failed attempt of an outage ends up here.
+            logger.debug("NATS client: %s", text)
+
+    def _next_server(
+        self, pool: list[Server], _: dict[str, Any]
+    ) -> tuple[Server, float]:
+        fewest = min(pool, key=lambda server: server.reconnects)
+        return fewest, next(self._pauses)
+
+
+@asynccontextmanager
+async def connect_bus(settings: ServiceSettings, name: str) -> AsyncIterator[Bus]:
+    """
+    Connect to NATS, waiting for it as long as it takes; drain on leaving.
+
+    Args:
+        settings: Where NATS is and who we are there.
+        name: Of the connection, as the server's monitoring shows it.
+    """
+    bus = Bus()
+    await _connect(bus, settings, name)
+    logger.info("NATS is connected")
+    try:
+        yield bus
+    finally:
+        await _leave(bus)
+
+
+async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
+    pauses = backoff(0.1, _CEILING_SECONDS)
+    told = False
+    while True:
+        try:
+            await _reachable(settings.nats_url)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await bus.nc.connect(**_options(bus, settings, name))
+            return
+        except (OSError, NatsError) as error:
+            if not told:
+                logger.warning("NATS is not there yet: %s", _text(error))
+                told = True
+        # A client whose connect was interrupted is of no further use.
+        with contextlib.suppress(Exception):
+            await bus.nc.close()
+        bus.nc = Client()
+        await asyncio.sleep(next(pauses))
+
+
+def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
+    password = settings.nats_password
+    return {
+        "servers": list(settings.nats_url),
+        "name": name,
+        "user": settings.nats_user,
+        "password": password.get_secret_value() if password else None,
+        "allow_reconnect": True,
+        "max_reconnect_attempts": -1,
+        "connect_timeout": _CONNECT_SECONDS,
+        "ping_interval": 5,
+        "max_outstanding_pings": 2,
+        "drain_timeout": 2,
+        "disconnected_cb": bus._on_disconnect,
+        "reconnected_cb": bus._on_reconnect,
+        "error_cb": bus._on_error,
+        "reconnect_to_server_handler": bus._next_server,
+    }
+
+
+async def _reachable(urls: tuple[str, ...]) -> None:
+    # nats-py would retry by itself inside connect(), for ever and without jitter.
+    last: OSError = OSError("no server")
+    for url in urls:
+        parts = urlsplit(url)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                _, writer = await asyncio.open_connection(
+                    parts.hostname, parts.port or 4222
+                )
+            writer.close()
+            return
+        except OSError as error:
+            last = error
+    raise last
+
+
+async def _leave(bus: Bus) -> None:
+    try:
+        if bus.connected:
+            async with asyncio.timeout(5):
+                await bus.nc.drain()
+                return
+    except (OSError, NatsError) as error:
+        logger.debug("drain: %s", _text(error))
+    with contextlib.suppress(Exception):
+        await bus.nc.close()
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

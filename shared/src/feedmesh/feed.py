@@ -1,0 +1,358 @@
+"""
+Keep one upstream link alive and its frames flowing.
+
+A service says how to talk (:class:`Dialect`) and what frames mean (the *handle*
+function); everything that is the same for every upstream is here: connecting within a
+limit, telling refusal from loss, backing off with jitter, noticing silence, and
+reconciling subscriptions for as long as the link lives.
+
+Only data resets the back-off: an upstream that accepts us and then hangs up must be
+approached ever more slowly. For a link that may be quiet, having stayed up for a while
+with its subscriptions confirmed counts as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from feedmesh.backoff import ConnectLimiter, backoff
+from feedmesh.clock import now_ns
+from feedmesh.errors import FeedBusyError, FeedError, FeedLostError, FeedRefusedError
+from feedmesh.metrics import IngestMetrics
+from feedmesh.status import LinkState, LinkStatus
+from feedmesh.subscriptions import Request, SubscriptionBook, Verb
+from feedmesh.wire import Wire
+
+
+__all__ = ["Control", "Dialect", "Link", "LinkLimits", "Opened", "Reading"]
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.25
+
+
+class Control(Enum):
+    """What a frame is, if it is not data."""
+
+    HEARTBEAT = "heartbeat"
+    LOGIN = "login"
+    SUBSCRIBED = "subscribed"
+    UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBE_REFUSED = "subscribe_refused"
+    UNSUBSCRIBE_REFUSED = "unsubscribe_refused"
+    OTHER = "other"
+
+
+Reading = Control | None
+"""What a dialect reads in a frame; None is data."""
+
+_ANSWERS: dict[Control, tuple[Verb, bool]] = {
+    Control.SUBSCRIBED: ("subscribe", True),
+    Control.UNSUBSCRIBED: ("unsubscribe", True),
+    Control.SUBSCRIBE_REFUSED: ("subscribe", False),
+    Control.UNSUBSCRIBE_REFUSED: ("unsubscribe", False),
+}
+
+
+class Opened(NamedTuple):
+    """A connection that is logged in, and the data that came before it was."""
+
+    wire: Wire
+    early: Sequence[bytes] = ()
+
+
+class Dialect(Protocol):
+    """How one upstream talks."""
+
+    link: str
+
+    def open(self) -> AbstractAsyncContextManager[Opened]:
+        """
+        Connect and log in.
+
+        Raises:
+            FeedError: Of the class that says how to go on.
+        """
+
+    def ask(self, request: Request) -> str:
+        """Return the text that asks the upstream for *request*."""
+
+    def read(self, frame: bytes) -> Reading:
+        """
+        Tell data from control; a frame that makes no sense is data, and its handler
+        will say so.
+
+        Raises:
+            FeedError: If the frame ends the link, such as a late refusal.
+        """
+
+
+class LinkLimits(NamedTuple):
+    """
+    Seconds and counts that a link keeps to.
+
+    Attributes:
+        open_seconds: For connecting and logging in together.
+        silence_seconds: Without any frame, after which the link is presumed dead.
+        pace_seconds: Between two requests to the upstream.
+        healthy_seconds: Up and confirmed for so long, a quiet link counts as good.
+        connects_per_minute: Whatever happens, not more connects than this.
+    """
+
+    open_seconds: float = 30.0
+    silence_seconds: float = 75.0
+    pace_seconds: float = 0.0
+    healthy_seconds: float = 60.0
+    connects_per_minute: int = 10
+
+
+Handle = Callable[[str, bytes, int], Awaitable[None]]
+"""Given the link's name, a data frame, and the instant of its receipt in ns."""
+
+Pauses = Callable[[bool], Iterator[float]]
+"""Makes a series of pauses; slow ones where somebody must act first."""
+
+
+def usual_pauses(slow: bool) -> Iterator[float]:
+    """Return up to 30 s after a loss, up to 5 minutes after a refusal."""
+    return backoff(15.0, 300.0) if slow else backoff(0.5, 30.0)
+
+
+class Link:
+    """
+    One upstream connection, for ever.
+
+    Args:
+        dialect: How to talk.
+        book: What should flow; its owner calls :meth:`want`.
+        handle: Gets every data frame, in order.
+        metrics: Of the feed.
+        limits: Times and counts.
+        pauses: Makes the series of pauses between attempts.
+        changed: Called when the status has changed in kind, not in age.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        book: SubscriptionBook,
+        handle: Handle,
+        metrics: IngestMetrics,
+        limits: LinkLimits | None = None,
+        *,
+        pauses: Pauses = usual_pauses,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = dialect.link
+        self._dialect = dialect
+        self._book = book
+        self._handle = handle
+        self._metrics = metrics
+        self._limits = limits or LinkLimits()
+        self._make_pauses = pauses
+        self._pauses = pauses(False)
+        self._slow = False
+        self._spent = False  # whether a pause was taken since the link was last good
+        self._changed = changed
+        self._due = asyncio.Event()
+        self._limiter = ConnectLimiter(self._limits.connects_per_minute)
+        self._state = LinkState.CONNECTING
+        self._since_ns = now_ns()
+        self._last_frame_ns: int | None = None
+        self._reason: str | None = None
+        self._ended = 0
+        self._heard = 0.0
+
+    def want(self, keys: frozenset[str]) -> None:
+        """Have *keys* flow, and nothing else."""
+        if keys != self._book.desired:
+            self._book.want(keys)
+            self._metrics.desired.labels(self._metrics.feed, self.name).set(len(keys))
+            self._due.set()
+            self._changed()
+
+    def status(self) -> LinkStatus:
+        """Return what is known about the link now."""
+        return LinkStatus(
+            state=self._state,
+            since_ns=self._since_ns,
+            last_frame_ns=self._last_frame_ns,
+            reconnects=self._ended,
+            reason=self._reason,
+            desired=len(self._book.desired),
+            confirmed=len(self._book.confirmed),
+        )
+
+    async def run(self) -> None:
+        """Connect, read, and start again, for ever."""
+        while True:
+            await self._wait_for_turn()
+            error = await self._one_connection()
+            self._book.connection_lost()
+            self._gauge_confirmed()
+            self._ended += 1
+            self._count_end(error)
+            pause = self._next_pause(error)
+            self._enter(_state_after(error), error.reason)
+            logger.warning(
+                "link was lost",
+                extra={"link": self.name, "reason": error.reason, "retry_in": pause},
+            )
+            await asyncio.sleep(pause)
+
+    async def _wait_for_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (pause := self._limiter.wait(loop.time())) > 0:
+            await asyncio.sleep(pause)
+        self._limiter.connected(loop.time())
+        self._metrics.connects.labels(self._metrics.feed, self.name).inc()
+
+    async def _one_connection(self) -> FeedError:
+        """Return why the connection ended."""
+        try:
+            async with self._opened() as opened, asyncio.TaskGroup() as group:
+                self._enter(LinkState.LIVE, None)
+                logger.info("link is up", extra={"link": self.name})
+                self._heard = asyncio.get_running_loop().time()
+                tend = group.create_task(self._tend(opened.wire), name="tend")
+                try:
+                    await self._read(opened)
+                finally:
+                    tend.cancel()
+        except FeedError as error:
+            return error
+        except BaseExceptionGroup as errors:
+            found, other = errors.split(FeedError)
+            if found is None or other is not None:
+                raise
+            return _first(found)
+        raise AssertionError("a link ends only by an error")
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Opened]:
+        if self._state not in (LinkState.BUSY, LinkState.REFUSED):
+            self._enter(LinkState.CONNECTING, self._reason)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._limits.open_seconds):
+                    opened = await stack.enter_async_context(self._dialect.open())
+            except TimeoutError:
+                raise FeedLostError("open_timeout") from None
+            yield opened
+
+    async def _read(self, opened: Opened) -> None:
+        for frame in opened.early:
+            await self._take(frame)
+        while True:
+            await self._take(await opened.wire.receive())
+
+    async def _take(self, frame: bytes) -> None:
+        received_ns = now_ns()
+        self._last_frame_ns = received_ns
+        self._heard = asyncio.get_running_loop().time()
+        reading = self._dialect.read(frame)
+        if reading is None:
+            self._good()
+            await self._handle(self.name, frame, received_ns)
+            return
+        self._metrics.control.labels(self._metrics.feed, self.name, reading.value).inc()
+        if reading in _ANSWERS:
+            self._answered(*_ANSWERS[reading])
+
+    def _answered(self, verb: Verb, agreed: bool) -> None:
+        if agreed:
+            self._book.acknowledged(verb)
+            self._gauge_confirmed()
+            self._changed()
+            return
+        request = self._book.refused(verb)
+        # The whole link is left for a slow retry: no upstream says which key it
+        # refused, and a plan that lacks one of them mostly lacks them all.
+        if verb == "subscribe":
+            raise FeedRefusedError(
+                "subscribe_refused", f"{len(request.keys) if request else 0} keys"
+            )
+
+    async def _tend(self, wire: Wire) -> None:
+        """Ask for what is due, and give up a link that has gone silent."""
+        loop = asyncio.get_running_loop()
+        opened_at = loop.time()
+        while True:
+            self._due.clear()
+            for request in self._book.due(loop.time()):
+                await wire.send(self._dialect.ask(request))
+                await asyncio.sleep(self._limits.pace_seconds)
+            self._count_unanswered()
+            self._check_health(loop.time(), opened_at)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._due.wait()
+
+    def _check_health(self, now: float, opened_at: float) -> None:
+        gauge = self._metrics.last_frame.labels(self._metrics.feed, self.name)
+        gauge.set((self._last_frame_ns or 0) / 1e9)
+        if now - self._heard > self._limits.silence_seconds:
+            raise FeedLostError("silent")
+        confirmed = self._book.desired <= self._book.confirmed
+        if confirmed and now - opened_at > self._limits.healthy_seconds:
+            self._good()
+
+    def _good(self) -> None:
+        # Asked for every frame, so it only acts where a pause was used before.
+        if self._spent:
+            self._pauses = self._make_pauses(False)
+            self._slow = False
+            self._spent = False
+
+    def _next_pause(self, error: FeedError) -> float:
+        if error.slow != self._slow:
+            self._slow = error.slow
+            self._pauses = self._make_pauses(error.slow)
+        self._spent = True
+        return max(next(self._pauses), error.retry_after or 0.0)
+
+    def _enter(self, state: LinkState, reason: str | None) -> None:
+        self._reason = reason
+        if state is not self._state:
+            self._state = state
+            self._since_ns = now_ns()
+        up = self._metrics.link_up.labels(self._metrics.feed, self.name)
+        up.set(1 if state is LinkState.LIVE else 0)
+        self._changed()
+
+    def _count_end(self, error: FeedError) -> None:
+        self._metrics.reconnects.labels(
+            self._metrics.feed, self.name, error.reason
+        ).inc()
+
+    def _count_unanswered(self) -> None:
+        counter = self._metrics.unanswered.labels(self._metrics.feed, self.name)
+        counter.inc(self._book.unanswered)
+        self._book.unanswered = 0
+
+    def _gauge_confirmed(self) -> None:
+        self._metrics.confirmed.labels(self._metrics.feed, self.name).set(
+            len(self._book.confirmed)
+        )
+
+
+def _state_after(error: FeedError) -> LinkState:
+    if isinstance(error, FeedBusyError):
+        return LinkState.BUSY
+    if isinstance(error, FeedRefusedError):
+        return LinkState.REFUSED
+    return LinkState.DOWN
+
+
+def _first(group: BaseExceptionGroup[FeedError]) -> FeedError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, FeedError)
+    return error

@@ -1,0 +1,198 @@
+"""
+What is known about the truth of a feed's data, as the feed itself tells it.
+
+Published on ``status.<feed>`` at every change and every few seconds; the newest one
+lies in a stream. Whoever reads one that is older than :data:`STALE_SECONDS` knows that
+the ingest itself is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.clock import iso, now_ns
+from feedmesh.errors import BusError
+from feedmesh.messages import Version, encode, head
+
+
+__all__ = [
+    "STALE_SECONDS",
+    "FeedFrame",
+    "LinkFrame",
+    "LinkState",
+    "LinkStatus",
+    "StatusPublisher",
+    "decode_status",
+]
+
+logger = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 3.0
+STALE_SECONDS: Final = 4 * _EVERY_SECONDS
+
+
+class LinkState(Enum):
+    """How a link to an upstream is."""
+
+    LIVE = "live"
+    CONNECTING = "connecting"
+    DOWN = "down"
+    BUSY = "busy"
+    REFUSED = "refused"
+
+
+class LinkStatus(NamedTuple):
+    """
+    One link at one instant.
+
+    Attributes:
+        state: How it is.
+        since_ns: Since when.
+        last_frame_ns: When it last said anything.
+        reconnects: How often it ended.
+        reason: Why it last ended, while it is not live again.
+        desired: Subscriptions that should be.
+        confirmed: Subscriptions that the upstream agreed to.
+    """
+
+    state: LinkState
+    since_ns: int
+    last_frame_ns: int | None
+    reconnects: int
+    reason: str | None
+    desired: int
+    confirmed: int
+
+
+class HasStatus(Protocol):
+    """A link, as far as the status goes."""
+
+    name: str
+
+    def status(self) -> LinkStatus:
+        """Return what is known now."""
+
+
+class LinkFrame(msgspec.Struct, frozen=True):
+    """One link, as clients see it; times are ISO 8601, UTC."""
+
+    state: str
+    since: str
+    last_message_at: str | None
+    reconnects: int
+    reason: str | None
+    desired: int
+    confirmed: int
+
+
+class FeedFrame(msgspec.Struct, frozen=True, tag="status", tag_field="type"):
+    """One feed, as clients see it: as bad as the worst of its links."""
+
+    feed: str
+    state: str
+    since: str
+    last_message_at: str | None
+    reconnects: int
+    links: dict[str, LinkFrame]
+    at: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(FeedFrame).decode
+_WORST_FIRST = ("refused", "busy", "down", "connecting", "live")
+
+
+def decode_status(frame: bytes) -> FeedFrame:
+    """
+    Return the feed that *frame* shows.
+
+    Raises:
+        ValueError: If it is not a frame of this module.
+    """
+    try:
+        return _decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError("not a status frame") from error
+
+
+def feed_frame(feed: str, links: Iterable[HasStatus], at_ns: int) -> FeedFrame:
+    """Return what *links* add up to at *at_ns*."""
+    frames = {link.name: _link_frame(link.status()) for link in links}
+    worst = min(frames.values(), key=lambda link: _WORST_FIRST.index(link.state))
+    heard = [link.last_message_at for link in frames.values() if link.last_message_at]
+    return FeedFrame(
+        feed=feed,
+        state=worst.state,
+        since=worst.since,
+        last_message_at=max(heard, default=None),
+        reconnects=sum(link.reconnects for link in frames.values()),
+        links=frames,
+        at=iso(at_ns),
+    )
+
+
+def _link_frame(status: LinkStatus) -> LinkFrame:
+    last = status.last_frame_ns
+    return LinkFrame(
+        state=status.state.value,
+        since=iso(status.since_ns),
+        last_message_at=None if last is None else iso(last),
+        reconnects=status.reconnects,
+        reason=status.reason,
+        desired=status.desired,
+        confirmed=status.confirmed,
+    )
+
+
+class StatusPublisher:
+    """Tells the state of *feed* for ever; *next_version* numbers the messages."""
+
+    def __init__(
+        self, bus: Bus, feed: str, next_version: Callable[[], Version]
+    ) -> None:
+        self._bus = bus
+        self._feed = feed
+        self._next_version = next_version
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Say that the state has changed in kind; it is told at once."""
+        self._changed.set()
+
+    async def run(self, links: Iterable[HasStatus]) -> None:
+        """Publish at each change and every few seconds."""
+        links = tuple(links)
+        while True:
+            self._changed.clear()
+            await self._publish(links)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._changed.wait()
+                    # Several changes in a row are one message.
+                    await asyncio.sleep(0.05)
+
+    async def _publish(self, links: Iterable[HasStatus]) -> None:
+        now = now_ns()
+        frame = _encode(feed_frame(self._feed, links, now))
+        message = encode(
+            head(
+                "status",
+                self._feed,
+                self._next_version(),
+                event_ns=now,
+                received_ns=now,
+                published_ns=now,
+            ),
+            frame,
+        )
+        with contextlib.suppress(BusError):  # the next one is a few seconds away
+            await self._bus.publish(subjects.status(self._feed), message)

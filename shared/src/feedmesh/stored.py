@@ -1,0 +1,169 @@
+"""
+Read what a stream has stored, straight from it, without a consumer.
+
+The server answers one request with a batch of messages (ADR-31, "direct get"). A
+reader keeps nothing but the number of the last message it has seen, so nothing can be
+lost in between: it asks again from there. nats-py's ordered consumer, which KV watch
+uses, loses messages after a slow-consumer episode and does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NotFoundError
+
+from feedmesh.bus import Bus
+from feedmesh.errors import BusError
+
+
+__all__ = ["StoredMessage", "StreamState", "last_of", "read_from", "stream_state"]
+
+_BATCH = 1000
+# Of one answer; the server cuts a batch here and tells how much is left.
+_BATCH_BYTES = 8 * 1024 * 1024
+_TIMEOUT = 5.0
+
+
+class StoredMessage(NamedTuple):
+    """
+    A message as the stream keeps it.
+
+    Attributes:
+        subject: Where it was published.
+        sequence: Its number in the stream; grows, with holes.
+        payload: As published.
+    """
+
+    subject: str
+    sequence: int
+    payload: bytes
+
+
+class StreamState(NamedTuple):
+    """
+    What a stream is now.
+
+    Attributes:
+        identity: Changes when the stream is deleted and made again.
+        first: Number of its oldest message.
+        last: Number of its newest message.
+    """
+
+    identity: str
+    first: int
+    last: int
+
+
+async def stream_state(bus: Bus, stream: str) -> StreamState:
+    """
+    Return the state of *stream*.
+
+    Raises:
+        BusError: If there is no such stream, or no answer.
+    """
+    raw = await bus.request(f"$JS.API.STREAM.INFO.{stream}")
+    info = json.loads(raw)
+    if "error" in info:
+        raise BusError(f"stream {stream}: {info['error'].get('description')}")
+    state = info["state"]
+    return StreamState(info["created"], state["first_seq"], state["last_seq"])
+
+
+async def read_from(
+    bus: Bus, stream: str, sequence: int, subject: str = ">"
+) -> AsyncIterator[StoredMessage]:
+    """
+    Yield what *stream* has from *sequence* on, oldest first, until it has no more.
+
+    Args:
+        bus: The connection.
+        stream: Name of a stream that allows direct get.
+        sequence: First number of interest; 0 and 1 mean from the start.
+        subject: Only messages on subjects that match.
+
+    Raises:
+        BusError: If the server does not answer or answers with an error.
+    """
+    position = max(sequence, 1)
+    while True:
+        batch = await _read_batch(bus, stream, position, subject)
+        for message in batch:
+            yield message
+        # A batch may be short because of its bytes; only an empty one is the end.
+        if not batch:
+            return
+        position = batch[-1].sequence + 1
+
+
+async def last_of(bus: Bus, stream: str, subject: str) -> StoredMessage | None:
+    """
+    Return the newest message of *stream* on exactly *subject*, if there is one.
+
+    Raises:
+        BusError: If the server does not answer.
+    """
+    try:
+        found = await bus.nc.jetstream().get_last_msg(stream, subject, direct=True)
+    except NotFoundError:
+        return None
+    except (NatsError, APIError) as error:
+        raise BusError(f"{stream}: {str(error) or type(error).__name__}") from error
+    return StoredMessage(subject, int(found.seq or 0), bytes(found.data or b""))
+
+
+async def _read_batch(
+    bus: Bus, stream: str, sequence: int, subject: str
+) -> list[StoredMessage]:
+    request = {
+        "batch": _BATCH,
+        "max_bytes": _BATCH_BYTES,
+        "seq": sequence,
+        "next_by_subj": subject,
+    }
+    inbox = bus.nc.new_inbox()
+    answers: asyncio.Queue[Msg] = asyncio.Queue(maxsize=_BATCH + 1)
+
+    async def take(message: Msg) -> None:
+        answers.put_nowait(message)
+
+    try:
+        subscription = await bus.nc.subscribe(inbox, cb=take)
+    except NatsError as error:
+        raise BusError(f"{stream}: {error}") from error
+    try:
+        await bus.publish(
+            f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
+        )
+        async with asyncio.timeout(_TIMEOUT):
+            return await _collect(stream, answers)
+    except TimeoutError:
+        raise BusError(f"stream {stream} did not answer") from None
+    finally:
+        if not bus.nc.is_closed:
+            await subscription.unsubscribe()
+
+
+async def _collect(stream: str, answers: asyncio.Queue[Msg]) -> list[StoredMessage]:
+    batch: list[StoredMessage] = []
+    while True:
+        message = await answers.get()
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is None:
+            batch.append(
+                StoredMessage(
+                    headers["Nats-Subject"],
+                    int(headers["Nats-Sequence"]),
+                    message.data,
+                )
+            )
+        elif status in ("204", "404"):  # end of the batch; nothing there
+            return batch
+        else:
+            raise BusError(f"stream {stream}: status {status}")

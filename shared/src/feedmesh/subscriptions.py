@@ -1,0 +1,106 @@
+"""
+What an upstream should send us, and what it has agreed to send.
+
+Two sets, desired and confirmed, reconciled for ever: the difference becomes requests,
+an acknowledgement moves keys from one side to the other, and an acknowledgement that
+does not come makes its keys due again. Upstreams acknowledge without saying what, so
+answers are matched to requests in the order sent. No I/O, and time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+
+__all__ = ["Request", "SubscriptionBook"]
+
+Verb = Literal["subscribe", "unsubscribe"]
+
+
+class Request(NamedTuple):
+    """Something to ask of the upstream: *keys* are never empty."""
+
+    verb: Verb
+    keys: tuple[str, ...]
+
+
+class _Asked(NamedTuple):
+    request: Request
+    at: float
+
+
+class SubscriptionBook:
+    """
+    The desired and the confirmed subscriptions of one link.
+
+    Attributes:
+        desired: What should flow.
+        confirmed: What the upstream has acknowledged on this connection.
+        unanswered: How often an acknowledgement did not come in time.
+    """
+
+    def __init__(self, *, batch: int = 50, ack_seconds: float = 10.0) -> None:
+        self._batch = batch
+        self._ack_seconds = ack_seconds
+        self._asked: deque[_Asked] = deque()
+        self.desired: frozenset[str] = frozenset()
+        self.confirmed: frozenset[str] = frozenset()
+        self.unanswered = 0
+
+    def want(self, keys: Iterable[str]) -> None:
+        """Replace what should flow by *keys*."""
+        self.desired = frozenset(keys)
+
+    def connection_lost(self) -> None:
+        """Forget what was confirmed: no upstream remembers it for us."""
+        self._asked.clear()
+        self.confirmed = frozenset()
+
+    def due(self, now: float) -> list[Request]:
+        """Return what to ask at *now*, and take it as asked."""
+        self._expire(now)
+        busy = {key for asked in self._asked for key in asked.request.keys}
+        add = sorted(self.desired - self.confirmed - busy)
+        drop = sorted(self.confirmed - self.desired - busy)
+        requests = [
+            Request(verb, tuple(keys[start : start + self._batch]))
+            for verb, keys in _in_order(add, drop)
+            for start in range(0, len(keys), self._batch)
+        ]
+        self._asked.extend(_Asked(request, now) for request in requests)
+        return requests
+
+    def acknowledged(self, verb: Verb) -> Request | None:
+        """Take the oldest unanswered request of *verb* as done; return it."""
+        asked = self._take(verb)
+        if asked is None:
+            return None
+        keys = frozenset(asked.request.keys)
+        if verb == "subscribe":
+            self.confirmed |= keys
+        else:
+            self.confirmed -= keys
+        return asked.request
+
+    def refused(self, verb: Verb) -> Request | None:
+        """Take the oldest unanswered request of *verb* as refused; return it."""
+        asked = self._take(verb)
+        return asked.request if asked else None
+
+    def _take(self, verb: Verb) -> _Asked | None:
+        for asked in self._asked:
+            if asked.request.verb == verb:
+                self._asked.remove(asked)
+                return asked
+        return None
+
+    def _expire(self, now: float) -> None:
+        while self._asked and now - self._asked[0].at >= self._ack_seconds:
+            self._asked.popleft()
+            self.unanswered += 1
+
+
+def _in_order(add: list[str], drop: list[str]) -> list[tuple[Verb, list[str]]]:
+    return [("unsubscribe", drop), ("subscribe", add)]

@@ -1,0 +1,168 @@
+"""
+The upstream's socket, with every way it can fail translated into our errors.
+
+TLS is always verified. Some upstream nodes send an incomplete certificate chain, so
+extra certificates can be loaded; verification is never switched off.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    InvalidURI,
+)
+
+from feedmesh.errors import FeedError, FeedLostError, FeedRefusedError
+
+
+__all__ = ["MAX_FRAME_BYTES", "Wire", "open_wire", "tls_context"]
+
+MAX_FRAME_BYTES = 1024 * 1024
+# Messages that may wait between the socket and the reader, before TCP slows the
+# upstream down.
+_MAX_QUEUE = 1024
+_MAX_RETRY_AFTER = 3600.0
+
+
+class Wire:
+    """One open connection; frames go out as text and come in as bytes."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def send(self, text: str) -> None:
+        """
+        Send *text*.
+
+        Raises:
+            FeedLostError: If the connection is gone.
+        """
+        try:
+            await self._connection.send(text)
+        except ConnectionClosed as error:
+            raise _closed(error) from None
+
+    async def receive(self) -> bytes:
+        """
+        Return the next frame, text or binary, undecoded.
+
+        Undecoded because one frame of broken UTF-8 must not cost the connection.
+
+        Raises:
+            FeedLostError: If the connection is gone.
+        """
+        try:
+            return await self._connection.recv(decode=False)
+        except ConnectionClosed as error:
+            raise _closed(error) from None
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        # A login sent to wherever a redirect points would hand out the key.
+        return exc
+
+
+@asynccontextmanager
+async def open_wire(
+    url: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    ping_seconds: float | None = 20.0,
+) -> AsyncIterator[Wire]:
+    """
+    Open a WebSocket to *url* and close it on leaving.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        tls: Used for ``wss://``.
+        headers: Sent with the handshake.
+        ping_seconds: Between protocol pings, and the wait for each answer; None
+            sends none.
+
+    Raises:
+        FeedLostError: If trying again may help.
+        FeedRefusedError: If the upstream refuses us.
+    """
+    try:
+        connection = await _Connect(
+            url,
+            ssl=tls if url.startswith("wss:") else None,
+            additional_headers=dict(headers or {}),
+            ping_interval=ping_seconds,
+            ping_timeout=ping_seconds,
+            close_timeout=2.0,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=_MAX_QUEUE,
+            open_timeout=None,  # the caller limits connecting and login together
+            compression=None,
+        )
+    except (OSError, EOFError, InvalidHandshake, InvalidURI) as error:
+        raise _not_opened(error) from error
+    try:
+        yield Wire(connection)
+    finally:
+        await connection.close()
+
+
+def tls_context(extra_certificates: Path | None) -> ssl.SSLContext:
+    """
+    Return a context that verifies, with *extra_certificates* trusted besides.
+
+    Raises:
+        OSError: If the file cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    if extra_certificates is not None:
+        context.load_verify_locations(cafile=str(extra_certificates))
+    return context
+
+
+def _not_opened(error: Exception) -> FeedError:
+    if isinstance(error, InvalidStatus):
+        return _refused_upgrade(error)
+    if isinstance(error, ssl.SSLError):
+        return FeedLostError("tls", type(error).__name__)
+    if isinstance(error, TimeoutError):
+        return FeedLostError("connect_timeout")
+    if isinstance(error, OSError):
+        return FeedLostError("unreachable", type(error).__name__)
+    return FeedLostError("handshake", type(error).__name__)
+
+
+def _refused_upgrade(error: InvalidStatus) -> FeedError:
+    status = error.response.status_code
+    if status in (401, 403):
+        return FeedRefusedError(f"http_{status}")
+    return FeedLostError(
+        f"http_{status}" if 300 <= status < 600 else "http_other",
+        retry_after=_retry_after(error.response.headers.get("Retry-After")),
+    )
+
+
+def _retry_after(text: str | None) -> float | None:
+    # The form with a date is not worth a parser: no upstream is known to send it.
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return min(float(text[:9]), _MAX_RETRY_AFTER)
+
+
+def _closed(error: ConnectionClosed) -> FeedLostError:
+    if error.sent is not None and not error.rcvd_then_sent:
+        # We closed: a frame over the limit (1009), a broken one (1002), no pong (1011).
+        reason = {1009: "frame_too_big", 1002: "protocol", 1011: "no_pong"}
+        return FeedLostError(reason.get(error.sent.code, "closed_by_us"))
+    if error.rcvd is None:
+        return FeedLostError("dropped")
+    code = error.rcvd.code
+    known = code in (1000, 1001, 1005, 1008, 1011, 1012, 1013)
+    return FeedLostError(f"closed_{code}" if known else "closed_other", str(code))

@@ -1,0 +1,218 @@
+"""The shared parts against a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.epoch import Claim, claim_epoch
+from feedmesh.errors import BusError
+from feedmesh.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.price_publisher import PricePublisher
+from feedmesh.stored import last_of, read_from, stream_state
+from feedmesh.streams import NEWS, PRICES, ensure_streams
+from nats_process import NatsProcess
+
+
+def entry(number: int, *codes: str) -> LogEntry:
+    """Return item *number* with a copy for each of *codes*."""
+    payload = f"item {number}".encode()
+    return LogEntry(
+        (
+            LogMessage(subjects.news("article"), f"id{number}", lambda: payload),
+            *(
+                LogMessage(
+                    subjects.news("article", code),
+                    f"id{number}:{code}",
+                    lambda: payload,
+                )
+                for code in codes
+            ),
+        )
+    )
+
+
+async def stored(bus: Bus, stream: str, subject: str = ">") -> list[tuple[str, str]]:
+    """Return subjects and texts of all that *stream* has."""
+    found = [m async for m in read_from(bus, stream, 1, subject)]
+    return [(m.subject, m.payload.decode()) for m in found]
+
+
+async def test_streams_are_made_once(bus: Bus) -> None:
+    assert await ensure_streams(bus.nc.jetstream()) == []
+
+
+async def test_reads_more_than_one_batch_in_order(bus: Bus) -> None:
+    for number in range(2500):
+        await bus.publish(f"prices.us.S{number}", str(number).encode())
+    await bus.nc.flush()
+
+    texts = [text for _, text in await stored(bus, PRICES)]
+
+    assert texts == [str(number) for number in range(2500)]
+
+
+async def test_reading_says_when_a_stream_is_missing(bus: Bus) -> None:
+    await bus.nc.jetstream().delete_stream(PRICES)
+
+    with pytest.raises(BusError):
+        await stream_state(bus, PRICES)
+
+
+async def test_stream_identity_changes_with_the_stream(bus: Bus) -> None:
+    before = await stream_state(bus, PRICES)
+    await bus.nc.jetstream().delete_stream(PRICES)
+    await ensure_streams(bus.nc.jetstream())
+
+    after = await stream_state(bus, PRICES)
+
+    assert before.identity != after.identity
+
+
+async def test_a_later_claim_has_a_higher_epoch(bus: Bus) -> None:
+    first = await claim_epoch(bus, "fmp")
+    second = await claim_epoch(bus, "fmp")
+
+    assert second.epoch > first.epoch
+    assert second.token > first.token
+
+
+async def test_an_item_and_its_copies_are_stored_in_order(bus: Bus) -> None:
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    task = asyncio.create_task(publisher.run())
+
+    for number in range(20):
+        publisher.offer(entry(number, "005930", "000660"))
+    assert await publisher.flushed(10)
+    task.cancel()
+
+    assert await stored(bus, NEWS, "news.*") == [
+        ("news.article", f"item {number}") for number in range(20)
+    ]
+    assert len(await stored(bus, NEWS, "news.*.005930")) == 20
+    assert publisher.stored == 20
+
+
+async def test_an_item_that_is_sent_twice_is_stored_once(bus: Bus) -> None:
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    task = asyncio.create_task(publisher.run())
+
+    for number in (1, 2, 1, 2):
+        publisher.offer(entry(number))
+        publisher.offer(entry(number + 10, "005930"))
+    assert await publisher.flushed(10)
+    task.cancel()
+
+    assert len(await stored(bus, NEWS, "news.*")) == 4
+    assert len(await stored(bus, NEWS, "news.*.*")) == 2
+    assert (publisher.stored, publisher.duplicates) == (4, 4)
+
+
+@pytest.mark.parametrize("codes", [(), ("005930",)], ids=["single", "batch"])
+async def test_a_stale_writer_is_refused_by_the_stream(
+    bus: Bus, codes: tuple[str, ...]
+) -> None:
+    stale = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    await claim_epoch(bus, "ls")
+    task = asyncio.create_task(stale.run())
+
+    stale.offer(entry(1, *codes))
+    async with asyncio.timeout(5):
+        await stale.fenced.wait()
+    task.cancel()
+
+    assert await stored(bus, NEWS, "news.>") == []
+
+
+async def test_without_a_fence_the_stale_writer_gets_through(bus: Bus) -> None:
+    """The negative control: it is the token that refuses, nothing else."""
+
+    class Unfenced(Claim):
+        def headers(self) -> dict[str, str]:
+            return {}
+
+    stale = LogPublisher(bus, Unfenced(*await claim_epoch(bus, "ls")))
+    await claim_epoch(bus, "ls")
+    task = asyncio.create_task(stale.run())
+
+    stale.offer(entry(1))
+    assert await stale.flushed(5)
+    task.cancel()
+
+    assert len(await stored(bus, NEWS, "news.>")) == 1
+
+
+async def test_news_waits_for_a_server_that_is_away(
+    bus: Bus, nats_server: NatsProcess
+) -> None:
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    task = asyncio.create_task(publisher.run())
+    await nats_server.stop()
+
+    for number in range(10):
+        publisher.offer(entry(number, "005930"))
+    await nats_server.start()
+    assert await publisher.flushed(20)
+    task.cancel()
+
+    assert [text for _, text in await stored(bus, NEWS, "news.*")] == [
+        f"item {number}" for number in range(10)
+    ]
+
+
+async def test_a_full_queue_says_so(bus: Bus) -> None:
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"), capacity=1)
+
+    assert publisher.offer(entry(1))
+    assert not publisher.offer(entry(2))
+    assert publisher.refused == 1
+
+
+async def test_prices_are_confirmed_by_the_stream(bus: Bus) -> None:
+    publisher = PricePublisher(bus)
+    task = asyncio.create_task(publisher.run())
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(10):
+        while publisher.confirmed < 1:
+            await publisher.publish("prices.us.A", lambda: b"first")
+            await asyncio.sleep(0.01)
+        for number in range(5000):
+            await publisher.publish(
+                f"prices.us.S{number % 100}", lambda n=number: str(n).encode()
+            )
+        while publisher.unconfirmed:
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+    last = await last_of(bus, PRICES, "prices.us.S99")
+    assert last is not None
+    assert last.payload == b"4999"
+
+
+async def test_the_newest_prices_return_after_the_stream_was_lost(
+    bus: Bus, nats_server: NatsProcess
+) -> None:
+    """A single server forgets its memory streams; nobody must notice for long."""
+    publisher = PricePublisher(bus)
+    task = asyncio.create_task(publisher.run())
+    await publisher.publish("prices.us.A", lambda: b"old")
+    await nats_server.stop()
+    await publisher.publish("prices.us.A", lambda: b"newest")
+    publisher.remember("prices.us.B", lambda: b"seeded")
+
+    await nats_server.start()
+    async with asyncio.timeout(20):
+        while not bus.connected:
+            await asyncio.sleep(0.01)
+        await ensure_streams(bus.nc.jetstream())
+        while len(await stored(bus, PRICES)) < 2:
+            await asyncio.sleep(0.05)
+    task.cancel()
+
+    assert sorted(await stored(bus, PRICES)) == [
+        ("prices.us.A", "newest"),
+        ("prices.us.B", "seeded"),
+    ]
