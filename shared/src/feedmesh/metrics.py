@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from feedmesh.bus import Bus
+
 
 __all__ = ["LATENCY_BUCKETS", "BusMetrics", "IngestMetrics"]
 
@@ -119,3 +121,9 @@ class BusMetrics:
             "How often messages were dropped because this process read too slowly.",
             registry=registry,
         )
+
+    def show(self, bus: Bus) -> None:
+        """Take over what *bus* has counted."""
+        self.connected.set(1 if bus.connected else 0)
+        self.reconnects.set(bus.state.reconnects)
+        self.slow_consumer.set(bus.state.slow_consumer)

@@ -24,11 +24,23 @@ from feedmesh.logs import secrets_of, setup_logging
 from feedmesh.settings import ServiceSettings
 
 
-__all__ = ["bind", "job_group", "run_service", "stop_on_signal"]
+__all__ = [
+    "StopRequested",
+    "bind",
+    "job_group",
+    "run_service",
+    "stop_on_signal",
+    "unless_stopped",
+]
 
 logger = logging.getLogger(__name__)
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+ResultT = TypeVar("ResultT")
+
+
+class StopRequested(Exception):  # noqa: N818 - it is not an error
+    """The process was asked to stop while it was still starting."""
 
 
 def run_service(
@@ -55,6 +67,8 @@ def run_service(
     except* PortInUseError as group:
         print(f"{name}: {_first(group)}", file=sys.stderr)
         sys.exit(1)
+    except* StopRequested:
+        pass
     except* Exception:
         logger.exception("ended by an error that nothing handled")
         sys.exit(1)
@@ -92,6 +106,27 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+async def unless_stopped(stop: asyncio.Event, waiting: Awaitable[ResultT]) -> ResultT:
+    """
+    Return what *waiting* returns, unless *stop* is set before.
+
+    Raises:
+        StopRequested: If it is; *waiting* was cancelled.
+    """
+    wanted = asyncio.ensure_future(waiting)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([wanted, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not wanted.done():
+            raise StopRequested
+        return wanted.result()
+    finally:
+        stopping.cancel()
+        if not wanted.done():
+            wanted.cancel()
+            await asyncio.wait([wanted])
 
 
 async def job_group(stop: asyncio.Event, **jobs: Callable[[], Awaitable[None]]) -> None:

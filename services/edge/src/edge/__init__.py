@@ -1,0 +1,1 @@
+"""The edge: many clients on one side, a constant number of subscriptions on the other."""

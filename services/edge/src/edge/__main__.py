@@ -1,0 +1,158 @@
+"""Wire the parts of the edge together, and take them apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from edge.admission import Admission
+from edge.app import EdgeParts, build_app
+from edge.hub import PriceHub
+from edge.metrics import EdgeMetrics
+from edge.news_log import NewsLog
+from edge.outlet import EdgeProtocol
+from edge.price_bridge import PriceBridge
+from edge.price_cache import PriceCache
+from edge.settings import Settings
+from edge.status_board import StatusBoard
+from feedmesh.bus import Bus, connect_bus
+from feedmesh.demand import DemandAnnouncer
+from feedmesh.metrics import BusMetrics
+from feedmesh.ops import Readiness, serve, serve_ops
+from feedmesh.service import bind, job_group, run_service, unless_stopped
+
+
+logger = logging.getLogger(__name__)
+
+_TEND_SECONDS = 1.0
+# A short outage of NATS must not make every edge unready at once: clients would have
+# nowhere to go, and the cache still answers.
+_NATS_GRACE_SECONDS = 30.0
+
+
+@dataclass
+class _Phase:
+    """Why the edge is not ready; empty while it is."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> str | None:
+        return "; ".join(self.problems.values()) or None
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the edge until *stop* is set."""
+    registry = CollectorRegistry()
+    phase = _Phase({"start": "starting"})
+    async with AsyncExitStack() as stack:
+        listener = bind(settings.edge_host, settings.edge_port, "EDGE_PORT")
+        stack.callback(listener.close)
+        ops_listener = bind(settings.ops_host, settings.ops_port, "OPS_PORT")
+        readiness = Readiness({"edge": phase.check})
+        await stack.enter_async_context(serve_ops(ops_listener, registry, readiness))
+        # Several edges may share a name; their announcements must not mix.
+        name = f"{settings.edge_name}-{uuid.uuid4().hex[:8]}"
+        bus = await unless_stopped(
+            stop, stack.enter_async_context(connect_bus(settings, f"edge-{name}"))
+        )
+        edge = _Edge(settings, bus, registry, phase, name)
+        finished = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(edge.run_jobs(finished), name="jobs")
+            await unless_stopped(stop, edge.warm())
+            server = serve(
+                build_app(edge.parts),
+                listener,
+                ws=EdgeProtocol,
+                ws_max_size=settings.edge_max_message,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                server_header=False,
+            )
+            async with server:
+                phase.problems.clear()
+                logger.info(
+                    "clients are served", extra=_address(listener.getsockname())
+                )
+                await stop.wait()
+                phase.problems["stop"] = "stopping"
+                await edge.parts.admission.send_all_away(settings.edge_drain)
+            finished.set()
+
+
+class _Edge:
+    """The parts of one edge and the jobs that keep them going."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        registry: CollectorRegistry,
+        phase: _Phase,
+        name: str,
+    ) -> None:
+        self._bus = bus
+        self._phase = phase
+        self._bus_metrics = BusMetrics(registry)
+        metrics = EdgeMetrics(registry)
+        cache = PriceCache()
+        # The announcer asks the hub, and the hub wakes the announcer.
+        self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
+        hub = PriceHub(
+            cache, metrics, self._announcer.changed, settings.edge_max_symbols
+        )
+        self._bridge = PriceBridge(bus, cache, hub, metrics)
+        self.parts = EdgeParts(
+            settings=settings,
+            bus=bus,
+            cache=cache,
+            hub=hub,
+            news=NewsLog(bus, metrics),
+            status=StatusBoard(bus),
+            metrics=metrics,
+            admission=Admission(
+                metrics, settings.edge_max_clients, settings.edge_origins
+            ),
+            problems=lambda: dict(phase.problems),
+        )
+
+    async def warm(self) -> None:
+        """Wait until the caches hold what the streams held at the start."""
+        await self._bridge.warm.wait()
+        await self.parts.news.warm.wait()
+
+    async def run_jobs(self, finished: asyncio.Event) -> None:
+        """Run everything but the server until *finished* is set."""
+        await job_group(
+            finished,
+            prices=self._bridge.run,
+            news=self.parts.news.run,
+            status=self.parts.status.run,
+            demand=self._announcer.run,
+            tend=self._tend,
+        )
+
+    async def _tend(self) -> None:
+        away = 0.0
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            self.parts.hub.evict_stuck(self.parts.settings.edge_stuck)
+            away = 0.0 if self._bus.connected else away + _TEND_SECONDS
+            if away > _NATS_GRACE_SECONDS:
+                self._phase.problems["nats"] = "NATS is away"
+            else:
+                self._phase.problems.pop("nats", None)
+            self._bus_metrics.show(self._bus)
+
+
+def _address(name: tuple[str, int]) -> dict[str, object]:
+    return {"host": name[0], "port": name[1]}
+
+
+if __name__ == "__main__":
+    run_service("edge", Settings, main)

@@ -1,0 +1,52 @@
+"""The series that the edge exports; names and labels are an interface."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from feedmesh.metrics import LATENCY_BUCKETS
+
+
+__all__ = ["EdgeMetrics"]
+
+
+class EdgeMetrics:
+    """Built once for each process, once for each test."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"feedmesh_edge_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"feedmesh_edge_{name}", text, labels, registry=registry)
+
+        self.clients = gauge("clients", "Open WebSockets.", "endpoint")
+        self.refused = counter("clients_refused_total", "WebSockets refused.", "reason")
+        self.symbols = gauge("symbols", "Symbols that clients listen to.")
+        self.cached = gauge("cached_symbols", "Symbols with a cached value.")
+        self.updates = counter("updates_total", "New values that came in.")
+        self.outdated = counter(
+            "updates_outdated_total", "Values that were no newer than the cached one."
+        )
+        self.unreadable = counter(
+            "messages_unreadable_total", "Messages of the bus that make no sense."
+        )
+        self.healed = counter(
+            "sweep_healed_total", "Values that only the stream brought, not the wire."
+        )
+        self.frames = counter("frames_total", "Price frames written to clients.")
+        self.conflated = counter(
+            "conflated_total", "Price frames replaced by newer ones for slow clients."
+        )
+        self.evicted = counter("evicted_total", "Clients closed for taking no bytes.")
+        self.news_items = counter("news_items_total", "News items read from the log.")
+        self.news_frames = counter("news_frames_total", "News frames written.")
+        self.request_errors = counter(
+            "request_errors_total", "Requests of clients that broke a rule.", "endpoint"
+        )
+        self.bus_latency = Histogram(
+            "feedmesh_edge_bus_latency_seconds",
+            "From the ingest's publish to the arrival here.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )

@@ -1,0 +1,23 @@
+"""
+WebSocket text frames as bytes, built once and written to many clients.
+
+A server's frame is not masked, so the same bytes serve every client that negotiated
+no extension (RFC 6455, section 5).
+"""
+
+from __future__ import annotations
+
+
+__all__ = ["text_frame"]
+
+_FIN_TEXT = 0x81
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return *payload*, valid UTF-8, as one unfragmented text frame."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (_FIN_TEXT, size, payload)
+    if size < 65536:
+        return b"%c\x7e%b%b" % (_FIN_TEXT, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (_FIN_TEXT, size.to_bytes(8, "big"), payload)
