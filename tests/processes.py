@@ -74,7 +74,9 @@ class ServiceProcess:
 
     async def ops(self) -> str:
         """Return the URL of its ops endpoints, once they are up."""
-        return f"http://127.0.0.1:{(await self.event('ops endpoints are up'))['ops_port']}"
+        return (
+            f"http://127.0.0.1:{(await self.event('ops endpoints are up'))['ops_port']}"
+        )
 
     async def ready(self, seconds: float = 30.0) -> None:
         """Wait until /readyz says so."""

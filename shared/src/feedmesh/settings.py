@@ -183,8 +183,10 @@ def _refuse_unknown(cls: type[ServiceSettings], environ: Mapping[str, str]) -> N
 
 def _explain(error: PydanticError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    name = str(first["loc"][0]).upper() if first["loc"] else "the settings"
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0]).upper()
     if first["type"] == "missing":
         return f"{name} is required"
-    message = first["msg"].removeprefix("Value error, ")
     return f"{name}: {message[0].lower()}{message[1:]}"

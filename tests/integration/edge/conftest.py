@@ -10,14 +10,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from nats_process import NatsProcess
+from processes import ServiceProcess, run_service
+from websockets.asyncio.client import ClientConnection, connect
+
 from feedmesh import messages, prices, subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.news import NewsItem, Stock, encode_news
 from feedmesh.symbols import market_of
-from nats_process import NatsProcess
-from processes import ServiceProcess, run_service
-from websockets.asyncio.client import ClientConnection, connect
 
 
 class Writer:
@@ -28,14 +29,23 @@ class Writer:
         self._seq = itertools.count(1)
         self.epoch = 1
 
-    async def price(self, symbol: str, **fields: Any) -> bytes:
-        """Store a price of *symbol*; return the frame that clients must get."""
+    def message(self, symbol: str, **fields: Any) -> tuple[bytes, bytes]:
+        """Return the frame that clients must get, and the message that carries it."""
         fields.setdefault("timestamp_ms", 1699564800000)
         fields.setdefault("data_type", "T")
         frame = prices.encode_frame(prices.PriceState(symbol=symbol, **fields))
-        payload = messages.encode(self.head("price"), frame)
+        return frame, messages.encode(self.head("price"), frame)
+
+    async def price(self, symbol: str, **fields: Any) -> bytes:
+        """Store a price of *symbol*; return the frame that clients must get."""
+        frame, payload = self.message(symbol, **fields)
         await self._bus.request(subjects.price(market_of(symbol), symbol), payload)
         return frame
+
+    async def unconfirmed_price(self, symbol: str, **fields: Any) -> None:
+        """Publish a price without waiting for the stream."""
+        _, payload = self.message(symbol, **fields)
+        await self._bus.publish(subjects.price(market_of(symbol), symbol), payload)
 
     async def news(self, realkey: str, title: str = "제목", **fields: Any) -> bytes:
         """Store a news item; return the frame that clients must get."""
@@ -127,9 +137,7 @@ def edge_env(server: NatsProcess, **more: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def run_edge(
-    server: NatsProcess, **more: str
-) -> AsyncIterator[EdgeProcess]:
+async def run_edge(server: NatsProcess, **more: str) -> AsyncIterator[EdgeProcess]:
     """Run an edge until it serves clients, and to the end of the context."""
     async with run_service("edge", edge_env(server, **more)) as service:
         port = (await service.event("clients are served"))["port"]

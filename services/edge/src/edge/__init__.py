@@ -1,1 +1,1 @@
-"""The edge: many clients on one side, a constant number of subscriptions on the other."""
+"""The edge: many clients on one side, a few subscriptions on the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from feedmesh.service import bind, job_group, run_service, unless_stopped
 logger = logging.getLogger(__name__)
 
 _TEND_SECONDS = 1.0
+_SEND_BUFFER = 128 * 1024
 # A short outage of NATS must not make every edge unready at once: clients would have
 # nowhere to go, and the cache still answers.
 _NATS_GRACE_SECONDS = 30.0
@@ -52,6 +54,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         listener = bind(settings.edge_host, settings.edge_port, "EDGE_PORT")
         stack.callback(listener.close)
+        # Accepted sockets inherit it. Left alone, the kernel takes megabytes for a
+        # client that does not read before anybody notices.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         ops_listener = bind(settings.ops_host, settings.ops_port, "OPS_PORT")
         readiness = Readiness({"edge": phase.check})
         await stack.enter_async_context(serve_ops(ops_listener, registry, readiness))

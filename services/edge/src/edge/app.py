@@ -63,7 +63,7 @@ class EdgeParts:
 
 def build_app(parts: EdgeParts) -> FastAPI:
     """Return the application that serves *parts*."""
-    app = FastAPI(title="feedmesh edge", version="0.1.0", redoc_url=None)
+    app = FastAPI(title="feedmesh edge", version="0.1.0", docs_url=None, redoc_url=None)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(parts.settings.edge_origins),

@@ -1,0 +1,1 @@
+"""Runs the whole of feedmesh on one machine, for `make run`."""
