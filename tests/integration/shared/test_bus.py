@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
+from nats_process import NatsProcess
+
 from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.epoch import Claim, claim_epoch
@@ -13,7 +16,6 @@ from feedmesh.log_publisher import LogEntry, LogMessage, LogPublisher
 from feedmesh.price_publisher import PricePublisher
 from feedmesh.stored import last_of, read_from, stream_state
 from feedmesh.streams import NEWS, PRICES, ensure_streams
-from nats_process import NatsProcess
 
 
 def entry(number: int, *codes: str) -> LogEntry:
@@ -180,9 +182,8 @@ async def test_prices_are_confirmed_by_the_stream(bus: Bus) -> None:
             await publisher.publish("prices.us.A", lambda: b"first")
             await asyncio.sleep(0.01)
         for number in range(5000):
-            await publisher.publish(
-                f"prices.us.S{number % 100}", lambda n=number: str(n).encode()
-            )
+            text = str(number).encode()
+            await publisher.publish(f"prices.us.S{number % 100}", partial(bytes, text))
         while publisher.unconfirmed:
             await asyncio.sleep(0.01)
     task.cancel()

@@ -36,7 +36,7 @@ def read(**environ: str) -> Settings:
 
 
 def test_a_required_setting_is_named() -> None:
-    with pytest.raises(SettingsError, match="^X_KEY is required$"):
+    with pytest.raises(SettingsError, match=r"^X_KEY is required$"):
         Settings.from_env({})
 
 
@@ -75,7 +75,7 @@ def test_a_bad_value_is_named_and_not_shown(name: str, value: str) -> None:
 
 
 def test_a_misspelt_setting_is_an_error() -> None:
-    with pytest.raises(SettingsError, match="^X_KYE is not a setting"):
+    with pytest.raises(SettingsError, match=r"^X_KYE is not a setting"):
         read(X_KYE="1")
 
 
