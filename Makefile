@@ -1,7 +1,7 @@
 # Every verb of the project; `make help` lists them. Targets are thin: what they do
 # lives in the packages and tests.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := shared $(sort $(dir $(wildcard services/*/pyproject.toml)))

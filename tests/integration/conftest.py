@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from feedmesh.bus import Bus
 from nats_process import NatsProcess, open_bus, run_nats
+
+from feedmesh.bus import Bus
 
 
 @pytest.fixture
