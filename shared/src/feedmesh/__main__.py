@@ -12,6 +12,8 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import AsyncExitStack
+from functools import partial
 
 from nats.aio.msg import Msg
 
@@ -19,7 +21,7 @@ from feedmesh.backoff import backoff
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError, SettingsError
 from feedmesh.logs import secrets_of, setup_logging
-from feedmesh.service import stop_on_signal
+from feedmesh.service import StopRequested, job_group, stop_on_signal, unless_stopped
 from feedmesh.settings import ServiceSettings
 from feedmesh.streams import ensure_streams
 
@@ -51,6 +53,8 @@ def main() -> None:
     setup_logging("feedmesh", settings.log_level, secrets_of(settings))
     try:
         asyncio.run(_run(settings, arguments))
+    except StopRequested:
+        pass
     except BusError as error:
         print(f"feedmesh: {error}", file=sys.stderr)
         sys.exit(1)
@@ -58,11 +62,15 @@ def main() -> None:
 
 async def _run(settings: ServiceSettings, arguments: argparse.Namespace) -> None:
     with stop_on_signal() as stop:
-        async with connect_bus(settings, f"feedmesh-{arguments.verb}") as bus:
+        async with AsyncExitStack() as stack:
+            connecting = connect_bus(settings, f"feedmesh-{arguments.verb}")
+            bus = await unless_stopped(stop, stack.enter_async_context(connecting))
             if arguments.verb == "sub":
                 await _print_messages(bus, arguments.subject, arguments.count, stop)
             elif arguments.keep:
-                await _keep_streams(bus, arguments.replicas, stop)
+                await job_group(
+                    stop, keep=partial(_keep_streams, bus, arguments.replicas)
+                )
             else:
                 await ensure_streams(bus.nc.jetstream(), arguments.replicas)
 
@@ -86,15 +94,15 @@ async def _print_messages(
     await stop.wait()
 
 
-async def _keep_streams(bus: Bus, replicas: int, stop: asyncio.Event) -> None:
+async def _keep_streams(bus: Bus, replicas: int) -> None:
     doubt = asyncio.Event()
     doubt.set()
     bus.on_doubt(doubt.set)
-    while not stop.is_set():
+    while True:
         await doubt.wait()
         doubt.clear()
         pauses = backoff(0.05, _KEEP_SECONDS)
-        while not stop.is_set():
+        while True:
             try:
                 await ensure_streams(bus.nc.jetstream(), replicas)
                 break

@@ -13,6 +13,7 @@ one if the clock went back. So it still grows when the stream was lost and made 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from feedmesh import subjects
+from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.errors import BusError
@@ -28,7 +30,7 @@ from feedmesh.stored import last_of
 from feedmesh.streams import NEWS
 
 
-__all__ = ["Claim", "claim_epoch"]
+__all__ = ["Claim", "claim_epoch", "claim_when_possible"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,3 +83,14 @@ async def claim_epoch(bus: Bus, feed: str) -> Claim:
         ) from error
     logger.info("writing for a feed", extra={"feed": feed, "epoch": epoch})
     return Claim(feed, epoch, ack.seq)
+
+
+async def claim_when_possible(bus: Bus, feed: str) -> Claim:
+    """Take over the writing for *feed*, trying until the streams are there."""
+    pauses = backoff(0.05, 1.0)
+    while True:
+        try:
+            return await claim_epoch(bus, feed)
+        except BusError as error:
+            logger.debug("%s", error)
+            await asyncio.sleep(next(pauses))

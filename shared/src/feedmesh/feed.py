@@ -136,6 +136,7 @@ class Link:
         limits: Times and counts.
         pauses: Makes the series of pauses between attempts.
         changed: Called when the status has changed in kind, not in age.
+        rests: Whether it stays unconnected until something is wanted from it.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Link:
         *,
         pauses: Pauses = usual_pauses,
         changed: Callable[[], None] = lambda: None,
+        rests: bool = False,
     ) -> None:
         self.name = dialect.link
         self._dialect = dialect
@@ -160,6 +162,8 @@ class Link:
         self._slow = False
         self._spent = False  # whether a pause was taken since the link was last good
         self._changed = changed
+        self._rests = rests
+        self._renew = ""
         self._due = asyncio.Event()
         self._limiter = ConnectLimiter(self._limits.connects_per_minute)
         self._state = LinkState.CONNECTING
@@ -177,6 +181,11 @@ class Link:
             self._due.set()
             self._changed()
 
+    def renew(self, reason: str) -> None:
+        """Have the connection closed and opened anew, if there is one."""
+        self._renew = reason
+        self._due.set()
+
     def status(self) -> LinkStatus:
         """Return what is known about the link now."""
         return LinkStatus(
@@ -192,6 +201,7 @@ class Link:
     async def run(self) -> None:
         """Connect, read, and start again, for ever."""
         while True:
+            await self._wait_until_wanted()
             await self._wait_for_turn()
             error = await self._one_connection()
             self._book.connection_lost()
@@ -205,6 +215,12 @@ class Link:
                 extra={"link": self.name, "reason": error.reason, "retry_in": pause},
             )
             await asyncio.sleep(pause)
+
+    async def _wait_until_wanted(self) -> None:
+        while self._rests and not self._book.desired:
+            self._enter(LinkState.IDLE, None)
+            self._due.clear()
+            await self._due.wait()
 
     async def _wait_for_turn(self) -> None:
         loop = asyncio.get_running_loop()
@@ -283,8 +299,11 @@ class Link:
         """Ask for what is due, and give up a link that has gone silent."""
         loop = asyncio.get_running_loop()
         opened_at = loop.time()
+        self._renew = ""
         while True:
             self._due.clear()
+            if self._renew:
+                raise FeedLostError(self._renew)
             for request in self._book.due(loop.time()):
                 await wire.send(self._dialect.ask(request))
                 await asyncio.sleep(self._limits.pace_seconds)

@@ -25,6 +25,7 @@ from feedmesh.settings import ServiceSettings
 
 
 __all__ = [
+    "Job",
     "StopRequested",
     "bind",
     "job_group",
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+Job = Callable[[], Awaitable[None]]
+"""Something that runs for as long as the process does."""
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 ResultT = TypeVar("ResultT")
@@ -129,7 +133,7 @@ async def unless_stopped(stop: asyncio.Event, waiting: Awaitable[ResultT]) -> Re
             await asyncio.wait([wanted])
 
 
-async def job_group(stop: asyncio.Event, **jobs: Callable[[], Awaitable[None]]) -> None:
+async def job_group(stop: asyncio.Event, **jobs: Job) -> None:
     """
     Run *jobs* side by side until *stop* is set.
 
@@ -148,7 +152,7 @@ async def job_group(stop: asyncio.Event, **jobs: Callable[[], Awaitable[None]]) 
             task.cancel()
 
 
-async def _never_return(name: str, job: Callable[[], Awaitable[None]]) -> None:
+async def _never_return(name: str, job: Job) -> None:
     await job()
     raise RuntimeError(f"{name} ended although nothing asked it to")
 

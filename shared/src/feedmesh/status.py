@@ -44,6 +44,7 @@ class LinkState(Enum):
     """How a link to an upstream is."""
 
     LIVE = "live"
+    IDLE = "idle"  # nothing is wanted from it, so it is not connected
     CONNECTING = "connecting"
     DOWN = "down"
     BUSY = "busy"
@@ -108,7 +109,7 @@ class FeedFrame(msgspec.Struct, frozen=True, tag="status", tag_field="type"):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(FeedFrame).decode
-_WORST_FIRST = ("refused", "busy", "down", "connecting", "live")
+_WORST_FIRST = ("refused", "busy", "down", "connecting", "live", "idle")
 
 
 def decode_status(frame: bytes) -> FeedFrame:

@@ -49,6 +49,31 @@ export function setText(target, text) {
 }
 
 /**
+ * Make one element like another of the same kind, touching only what differs: what the
+ * reader points at or has selected stays where it is.
+ *
+ * @param {Element} target
+ * @param {Element} model
+ */
+export function mend(target, model) {
+  for (const { name, value } of model.attributes) {
+    if (target.getAttribute(name) !== value) {
+      target.setAttribute(name, value);
+    }
+  }
+  const sameShape =
+    target.children.length === model.children.length &&
+    [...target.children].every((child, at) => child.tagName === model.children[at].tagName);
+  if (!sameShape) {
+    target.replaceChildren(...model.childNodes);
+  } else if (model.children.length === 0) {
+    setText(target, model.textContent ?? "");
+  } else {
+    [...target.children].forEach((child, at) => mend(child, model.children[at]));
+  }
+}
+
+/**
  * Say something to screen readers, after what they are saying now.
  *
  * @param {string} text

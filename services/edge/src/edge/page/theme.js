@@ -4,17 +4,23 @@
  * Loaded on its own, before the first paint, so that a dark page never flashes white.
  */
 
-const KEY = "feedmesh.theme";
+import { recall, remember } from "./storage.js";
+
+const KEY = "theme";
 const root = document.documentElement;
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 
-const chosen = localStorage.getItem(KEY);
+const chosen = recall(KEY);
 if (chosen === "light" || chosen === "dark") {
   root.dataset.theme = chosen;
 }
 
-/** Make the button switch between the two, and say what it will do. */
-export function startTheme(/** @type {HTMLElement} */ button) {
+/**
+ * Make the button switch between the two, and say what it will do.
+ *
+ * @param {HTMLElement} button
+ */
+export function startTheme(button) {
   const label = () => {
     const text = `Switch to the ${isDark() ? "light" : "dark"} theme`;
     button.setAttribute("aria-label", text);
@@ -22,7 +28,7 @@ export function startTheme(/** @type {HTMLElement} */ button) {
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    localStorage.setItem(KEY, root.dataset.theme);
+    remember(KEY, root.dataset.theme);
     label();
   });
   systemIsDark.addEventListener("change", label);

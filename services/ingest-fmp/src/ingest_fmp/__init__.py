@@ -1,0 +1,1 @@
+"""Keeps one connection to each Financial Modeling Prep socket and publishes prices."""

@@ -1,0 +1,168 @@
+"""
+From events to the state of each symbol; no I/O.
+
+A message carries the whole known state: the last trade and the last quote. Each side
+remembers the time of its own event, so a late one never overwrites a newer one; it is
+still told, with a flag. A trade break takes the last trade back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from feedmesh.digits import Digits, value_of
+from feedmesh.prices import PriceState
+from ingest_fmp.normalize import Event
+
+
+__all__ = ["Duplicate", "Merged", "Merger", "OtherVenue"]
+
+_REMEMBERED = 8
+_VENUE_SILENCE_NS = 30 * 1_000_000_000
+
+
+class Merged(NamedTuple):
+    """
+    The state after an event.
+
+    Attributes:
+        state: All that is known of the symbol.
+        event: What changed it.
+        flags: The event's, and ``late`` if it was older than what was known.
+        broken: Of a trade break: price and size of the trade that was taken back.
+    """
+
+    state: PriceState
+    event: Event
+    flags: tuple[str, ...]
+    broken: tuple[Digits | None, Digits | None] | None
+
+
+class Duplicate(NamedTuple):
+    """The event repeats one of the last of its symbol."""
+
+
+class OtherVenue(NamedTuple):
+    """The event is of a venue that does not lead this pair."""
+
+
+class _Pair(NamedTuple):
+    """Price and size, and the time of the event that gave them."""
+
+    price: Digits | None = None
+    size: Digits | None = None
+    at: int = 0
+
+
+_NOTHING = _Pair()
+
+
+@dataclass
+class _Symbol:
+    trade: _Pair = _NOTHING
+    before: _Pair = _NOTHING
+    ask: _Pair = _NOTHING
+    bid: _Pair = _NOTHING
+    newest: int = 0
+    venue: str | None = None
+    venue_heard: int = 0
+    recent: deque[tuple[object, ...]] = field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED)
+    )
+
+
+class Merger:
+    """
+    The states of all symbols of a feed; memory is bounded by the number of symbols.
+
+    Args:
+        preferred_venue: Leads a crypto pair whenever it is heard; empty for none.
+    """
+
+    def __init__(self, preferred_venue: str = "") -> None:
+        self._preferred = preferred_venue
+        self._symbols: dict[str, _Symbol] = {}
+
+    def seed(self, state: PriceState) -> None:
+        """Continue from *state*, which an earlier writer published."""
+        at = state.timestamp_ms * 1_000_000
+        self._symbols[state.symbol] = _Symbol(
+            trade=_Pair(state.last_price, state.last_size, at),
+            ask=_Pair(state.ask_price, state.ask_size, at),
+            bid=_Pair(state.bid_price, state.bid_size, at),
+            newest=at,
+        )
+
+    def merge(self, event: Event, received_ns: int) -> Merged | Duplicate | OtherVenue:
+        """Take *event* and return what became of it."""
+        known = self._symbols.setdefault(event.symbol, _Symbol())
+        if not self._leads(known, event.venue, received_ns):
+            return OtherVenue()
+        key = event._replace(event_ns=0, flags=())
+        if event.raw_time and key in known.recent:
+            return Duplicate()
+        known.recent.append(key)
+        late = event.event_ns < known.newest
+        known.newest = max(known.newest, event.event_ns)
+        broken = None
+        if event.data_type == "B":
+            broken = (event.last_price, event.last_size)
+            _take_back(known, event)
+        else:
+            _take(known, event)
+        flags = (*event.flags, "late") if late else event.flags
+        return Merged(_state(known, event, received_ns), event, flags, broken)
+
+    def _leads(self, known: _Symbol, venue: str | None, now: int) -> bool:
+        if venue is None:
+            return True
+        silent = now - known.venue_heard > _VENUE_SILENCE_NS
+        if known.venue not in (None, venue) and not (
+            silent or venue == self._preferred
+        ):
+            return False
+        known.venue = venue
+        known.venue_heard = now
+        return True
+
+
+def _take(known: _Symbol, event: Event) -> None:
+    at = event.event_ns
+    if event.last_price is not None and at >= known.trade.at:
+        known.before = known.trade
+        known.trade = _Pair(event.last_price, event.last_size, at)
+    if event.ask_price is not None and at >= known.ask.at:
+        known.ask = _Pair(event.ask_price, event.ask_size, at)
+    if event.bid_price is not None and at >= known.bid.at:
+        known.bid = _Pair(event.bid_price, event.bid_size, at)
+
+
+def _take_back(known: _Symbol, event: Event) -> None:
+    if _same(known.trade.price, event.last_price) and _same(
+        known.trade.size, event.last_size
+    ):
+        known.trade = known.before._replace(at=known.trade.at)
+        known.before = _NOTHING
+
+
+def _same(one: Digits | None, other: Digits | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return value_of(one) == value_of(other)
+
+
+def _state(known: _Symbol, event: Event, received_ns: int) -> PriceState:
+    return PriceState(
+        symbol=event.symbol,
+        timestamp_ms=known.newest // 1_000_000,
+        data_type=event.data_type,
+        last_price=known.trade.price,
+        last_size=known.trade.size,
+        ask_price=known.ask.price,
+        ask_size=known.ask.size,
+        bid_price=known.bid.price,
+        bid_size=known.bid.size,
+        cached_s=received_ns // 1_000_000_000,
+    )

@@ -1,0 +1,1 @@
+"""Keeps one connection to LS Securities and publishes Korean news and prices."""

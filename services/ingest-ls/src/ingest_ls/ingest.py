@@ -1,0 +1,277 @@
+"""
+From data frames to news in the log and prices on the bus, every event accounted for.
+
+received = published + deduplicated + rejected + quarantined, at any time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from functools import partial
+
+import msgspec
+
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.clock import now_ns
+from feedmesh.dead_letters import DeadLetters
+from feedmesh.errors import FrameError
+from feedmesh.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.messages import Version, decode_head, encode, head
+from feedmesh.metrics import IngestMetrics
+from feedmesh.news import NewsItem, decode_news, encode_news
+from feedmesh.price_publisher import PricePublisher
+from feedmesh.prices import PriceState, decode_frame, encode_frame
+from feedmesh.stored import read_from, stream_state
+from feedmesh.streams import NEWS, PRICES
+from ingest_ls.master import Master
+from ingest_ls.normalize import News, Rejected, Trade, normalize
+from ingest_ls.repeats import Repeats, SeenIds
+from ingest_ls.trades import Trades
+
+
+__all__ = ["FEED", "LsIngest"]
+
+logger = logging.getLogger(__name__)
+
+FEED = "ls"
+# Messages at the end of the log, copies included, that are read at the start.
+_LOOK_BACK = 50_000
+_MAX_UNKNOWN = 1000
+
+
+class LsIngest:
+    """
+    Handles the frames of the feed.
+
+    Args:
+        news: Takes items.
+        prices: Takes trades.
+        dead_letters: Takes what cannot be understood.
+        metrics: Counts.
+        master: Names codes.
+    """
+
+    def __init__(
+        self,
+        prices: PricePublisher,
+        dead_letters: DeadLetters,
+        metrics: IngestMetrics,
+        master: Master,
+    ) -> None:
+        self._news: LogPublisher | None = None
+        self._prices = prices
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._master = master
+        self._epoch = 0
+        self._seq = itertools.count(1)
+        self._seen = SeenIds()
+        self._repeats = Repeats()
+        self._trades = Trades()
+        self._unknown: set[str] = set()
+        # Stocks whose trades may come.
+        self.expected: frozenset[str] = frozenset()
+
+    def next_version(self) -> Version:
+        """Return the version of the next message of this writer."""
+        return self._epoch, next(self._seq)
+
+    async def take_over(self, bus: Bus, epoch: int, news: LogPublisher) -> int:
+        """
+        Write under *epoch* from where the last writer stopped; return items read.
+
+        Raises:
+            BusError: If a stream does not answer.
+        """
+        self._epoch = epoch
+        self._news = news
+        news.on_stored = self._stored
+        await self._seed_prices(bus)
+        return await self._seed_news(bus)
+
+    async def _seed_news(self, bus: Bus) -> int:
+        state = await stream_state(bus, NEWS)
+        start = max(state.first, state.last - _LOOK_BACK)
+        count = 0
+        async for message in read_from(bus, NEWS, start, subjects.ALL_NEWS_ITEMS):
+            try:
+                known, frame = decode_head(message.payload)
+                item = decode_news(frame)
+            except ValueError:
+                continue
+            if known.source == FEED and known.id is not None:
+                self._seen.add(known.id, item.realkey)
+                self._repeats.first_of(item.title, item.date, item.realkey)
+                count += 1
+        return count
+
+    async def _seed_prices(self, bus: Bus) -> None:
+        async for message in read_from(bus, PRICES, 1, "prices.kr.*"):
+            try:
+                _, frame = decode_head(message.payload)
+                decode_frame(frame)
+            except ValueError:
+                continue
+            payload = message.payload
+            self._prices.remember(message.subject, partial(bytes, payload))
+
+    async def handle(self, link: str, frame: bytes, received_ns: int) -> None:
+        """Take one data frame."""
+        received = self._metrics.received.labels(FEED, link)
+        try:
+            events = normalize(frame, received_ns, self._master)
+        except FrameError as error:
+            received.inc()
+            self._metrics.quarantined.labels(FEED, error.reason).inc()
+            await self._dead_letters.keep(error.reason, frame, received_ns)
+            return
+        received.inc(len(events))
+        for event in events:
+            match event:
+                case News():
+                    self._take_news(event, received_ns)
+                case Trade():
+                    await self._take_trade(event, received_ns)
+                case Rejected(reason):
+                    self._reject(reason)
+
+    def _take_news(self, news: News, received_ns: int) -> None:
+        assert self._news is not None
+        seen, reused = self._seen.add(news.id, news.item.realkey)
+        if seen:
+            self._metrics.deduplicated.labels(FEED, "news").inc()
+            return
+        self._note_unknown(news)
+        first = self._repeats.first_of(
+            news.item.title, news.item.date, news.item.realkey
+        )
+        item = msgspec.structs.replace(news.item, repeat_of=first)
+        flags = (*news.flags, "realkey_reused") if reused else news.flags
+        news = news._replace(item=item, flags=flags)
+        self._count_flags(flags)
+        self._observe(news.event_ns, received_ns, flags)
+        if not self._news.offer(_entry(news, self.next_version(), received_ns)):
+            self._reject("queue_full")
+            logger.error("a news item was lost: the queue is full")
+
+    def _stored(self, _: LogEntry, new: bool) -> None:
+        # An item counts as published once the stream has it, and not before.
+        if new:
+            self._metrics.published.labels(FEED, "news").inc()
+        else:
+            self._metrics.deduplicated.labels(FEED, "news").inc()
+
+    async def _take_trade(self, trade: Trade, received_ns: int) -> None:
+        if trade.code not in self.expected:
+            self._reject("unsubscribed")
+            return
+        taken = self._trades.take(trade)
+        if taken is None:
+            self._metrics.deduplicated.labels(FEED, "price").inc()
+            return
+        shown, flags = taken
+        self._count_flags(flags)
+        self._observe(trade.event_ns, received_ns, flags)
+        self._metrics.published.labels(FEED, "price").inc()
+        await self._prices.publish(
+            subjects.price("kr", trade.code),
+            partial(
+                _price_message,
+                trade.event_ns,
+                _state(shown, received_ns),
+                flags,
+                self.next_version(),
+                received_ns,
+            ),
+        )
+
+    def _observe(self, event_ns: int, received_ns: int, flags: tuple[str, ...]) -> None:
+        if "bad_time" not in flags:
+            latency = (received_ns - event_ns) / 1e9
+            self._metrics.source_latency.labels(FEED).observe(latency)
+
+    def _count_flags(self, flags: tuple[str, ...]) -> None:
+        for flag in flags:
+            self._metrics.flagged.labels(FEED, flag).inc()
+
+    def _reject(self, reason: str) -> None:
+        self._metrics.rejected.labels(FEED, reason).inc()
+
+    def _note_unknown(self, news: News) -> None:
+        new = {name for name, _ in news.extra} - self._unknown
+        if new and len(self._unknown) < _MAX_UNKNOWN:
+            self._unknown |= new
+            self._metrics.unknown_fields.labels(FEED).inc(len(new))
+
+
+def _entry(news: News, version: Version, received_ns: int) -> LogEntry:
+    frame = encode_news(news.item)
+    payload = partial(_news_message, news, frame, version, received_ns)
+    kind = news.item.news_type
+    copies = (
+        LogMessage(subjects.news(kind, code), f"{FEED}.{news.id}:{code}", payload)
+        for code in _codes(news.item)
+    )
+    return LogEntry(
+        (LogMessage(subjects.news(kind), f"{FEED}.{news.id}", payload), *copies)
+    )
+
+
+def _codes(item: NewsItem) -> list[str]:
+    return [stock.code for stock in item.stocks]
+
+
+def _news_message(
+    news: News, frame: bytes, version: Version, received_ns: int
+) -> bytes:
+    return encode(
+        head(
+            "news",
+            FEED,
+            version,
+            event_ns=news.event_ns,
+            event_at=news.item.published_at,
+            received_ns=received_ns,
+            published_ns=now_ns(),
+            flags=news.flags,
+            id=news.id,
+            extra=news.extra,
+        ),
+        frame,
+    )
+
+
+def _state(trade: Trade, received_ns: int) -> PriceState:
+    return PriceState(
+        symbol=trade.code,
+        timestamp_ms=trade.event_ns // 1_000_000,
+        data_type="T",
+        last_price=trade.price,
+        last_size=trade.size,
+        ask_price=trade.ask,
+        bid_price=trade.bid,
+        cached_s=received_ns // 1_000_000_000,
+    )
+
+
+def _price_message(
+    event_ns: int,
+    state: PriceState,
+    flags: tuple[str, ...],
+    version: Version,
+    received_ns: int,
+) -> bytes:
+    return encode(
+        head(
+            "price",
+            FEED,
+            version,
+            event_ns=event_ns,
+            received_ns=received_ns,
+            published_ns=now_ns(),
+            flags=flags,
+        ),
+        encode_frame(state),
+    )

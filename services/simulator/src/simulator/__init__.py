@@ -1,0 +1,1 @@
+"""Stands in for Financial Modeling Prep and LS Securities, faults included."""
