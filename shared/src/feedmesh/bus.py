@@ -9,7 +9,6 @@ and one when it ends, and everything else is a number in :class:`BusState`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -188,8 +187,7 @@ async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
                 logger.warning("NATS is not there yet: %s", _text(error))
                 told = True
         # A client whose connect was interrupted is of no further use.
-        with contextlib.suppress(Exception):
-            await bus.nc.close()
+        await _close(bus.nc)
         bus.nc = Client()
         await asyncio.sleep(next(pauses))
 
@@ -239,8 +237,13 @@ async def _leave(bus: Bus) -> None:
                 return
     except (OSError, NatsError) as error:
         logger.debug("drain: %s", _text(error))
-    with contextlib.suppress(Exception):
-        await bus.nc.close()
+    await _close(bus.nc)
+
+
+async def _close(nc: Client) -> None:
+    # In a task of its own: closing in the middle of a reconnect, nats-py lets the
+    # cancellation of its inner tasks out, which must not be taken for ours.
+    await asyncio.wait([asyncio.ensure_future(nc.close())])
 
 
 def _text(error: BaseException) -> str:

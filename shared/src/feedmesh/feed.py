@@ -204,6 +204,9 @@ class Link:
             await self._wait_until_wanted()
             await self._wait_for_turn()
             error = await self._one_connection()
+            # A task group that fails while it is cancelled reports only the failure.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError
             self._book.connection_lost()
             self._gauge_confirmed()
             self._ended += 1

@@ -13,12 +13,12 @@ from simulator.wire import (
     TEXT,
     compact,
     decimal_text,
+    dumps_exact,
     encode_close,
     encode_fragmented,
     encode_frame,
     encode_text,
     loads_exact,
-    dumps_exact,
     through_float64,
 )
 

@@ -47,9 +47,16 @@ def main() -> None:
 
 
 class _Manager(Manager):  # type: ignore[misc] # honcho has no types
-    """honcho's manager, which by itself cannot be stopped while it is starting."""
+    """
+    honcho's manager, with two things that it lacks.
 
+    It can be stopped while it is still starting; and it stops the bus last, so that
+    the others can still say there what they have to say.
+    """
+
+    _LAST = "nats"
     _asked = False
+    _told_last = False
 
     def terminate(self) -> None:
         if super()._all_started():
@@ -58,11 +65,28 @@ class _Manager(Manager):  # type: ignore[misc] # honcho has no types
             self._asked = True
 
     def _all_started(self) -> bool:
+        # honcho asks this at every turn of its loop.
         started = bool(super()._all_started())
         if started and self._asked:
             self._asked = False
             super().terminate()
+        if self._terminating and not self._told_last and self._only_last_runs():
+            self._told_last = True
+            super()._killall()
         return started
+
+    def _killall(self, force: bool = False) -> None:
+        last = self._processes.get(self._LAST)
+        if force or last is None:
+            super()._killall(force)
+            return
+        del self._processes[self._LAST]
+        super()._killall()
+        self._processes[self._LAST] = last
+
+    def _only_last_runs(self) -> bool:
+        running = [n for n, p in self._processes.items() if "returncode" not in p]
+        return running == [self._LAST]
 
 
 def _is_free(port: int) -> bool:

@@ -39,7 +39,7 @@ _REAL_LS = {
 }
 # The simulator's ports, counted from the first.
 _FMP_OFFSETS = tuple(enumerate(_REAL_FMP, start=1))
-_SERVICES = ("ingest-fmp", "ingest-ls", "edge")
+_SERVICES = ("edge", "ingest-fmp", "ingest-ls")
 _DEFAULT_SYMBOLS = "AAPL,MSFT,NVDA,BRK-B,BTCUSD,ETHUSD,EURUSD,USDJPY"
 _DEFAULT_CODES = "005930,000660,035420,086520"
 
@@ -215,14 +215,14 @@ def _nats(port: int, data: Path) -> Process:
 
 def _simulator(environ: Mapping[str, str], base: int) -> Process:
     rate = environ.get("SIMULATOR_RATE", "200")
-    news = environ.get("SIMULATOR_NEWS_RATE", "20")
+    news = environ.get("SIMULATOR_NEWS_RATE", "60")
     seed = environ.get("SIMULATOR_SEED", "1")
     return Process(
         "simulator",
         _python(
             "simulator",
             *("--base-port", str(base), "--seed", seed),
-            *("--rate", rate, "--news-rate", news),
+            *("--rate", rate, "--news-rate", news, "--ls-page-size", "0"),
         ),
     )
 

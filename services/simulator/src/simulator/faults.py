@@ -14,6 +14,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.fault_values import wrong_value
+
 
 FMP_TARGETS = ("fmp.stocks", "fmp.crypto", "fmp.forex", "fmp.stream")
 LS_SOCKETS = ("ls.ws", "ls.paper")
@@ -115,6 +117,7 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "revoke_all": frozenset(),
     "expire_all": frozenset(),
 }
+_LS_ACTIONS = frozenset({"jif_day", "revoke_all", "expire_all"})
 _COMMON = frozenset({"target", "kind", "count", "for"})
 
 
@@ -152,8 +155,10 @@ def kinds_of(target: str) -> dict[str, frozenset[str]]:
     """Return every fault kind that *target* knows, with its parameters."""
     if target == "ls.rest":
         return {**_REST_KINDS, **{k: ACTIONS[k] for k in ("revoke_all", "expire_all")}}
-    own = _FMP_KINDS if target in FMP_TARGETS else _LS_SOCKET_KINDS
-    return {**_SOCKET_KINDS, **own, **ACTIONS}
+    if target in FMP_TARGETS:
+        actions = {k: p for k, p in ACTIONS.items() if k not in _LS_ACTIONS}
+        return {**_SOCKET_KINDS, **_FMP_KINDS, **actions}
+    return {**_SOCKET_KINDS, **_LS_SOCKET_KINDS, **ACTIONS}
 
 
 def read_fault(
@@ -163,7 +168,8 @@ def read_fault(
     Return the faults that *order* asks for, one for each target it names.
 
     Raises:
-        FaultError: If the target, the kind or a parameter is unknown.
+        FaultError: If the target, the kind or a parameter is unknown, or a value is
+            none that the parameter can have.
     """
     name = order.get("target")
     targets = GROUPS.get(str(name), (str(name),))
@@ -183,7 +189,10 @@ def _read_one(
     if extra:
         allowed = sorted(known[kind])
         raise FaultError(f"{kind} takes {allowed}, not {sorted(extra)}")
-    params = {k: v for k, v in order.items() if k in known[kind]}
+    given = {k: v for k, v in order.items() if k not in ("target", "kind")}
+    if problem := wrong_value(kind, given):
+        raise FaultError(problem)
+    params = {k: v for k, v in given.items() if k in known[kind]}
     # For an action, "count" is its own parameter or the number of connections.
     count = order.get("count")
     seconds = order.get("for")

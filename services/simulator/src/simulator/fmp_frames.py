@@ -19,7 +19,7 @@ from simulator.wire import compact, decimal_text, through_float64
 
 TIMESTAMPS = ("ns", "ms", "us", "20 digits", "s", "missing", "null", "text")
 _DEFAULT_TIMESTAMPS = {"stocks": "ns", "crypto": "20 digits", "forex": "ms"}
-_PRICES = {
+PRICES = {
     "zero": "0",
     "null": "null",
     "tiny": "1e-8",
@@ -30,7 +30,7 @@ _PRICES = {
     "text": '"189.45"',
     "object": '{"value":189.45}',
 }
-_SIZES = {
+SIZES = {
     "null": "null",
     "decimal": "100.5",
     "integer": "100",
@@ -104,8 +104,8 @@ def tick_text(
     if market == "crypto":
         parts.append(f'"e":"{venue}"')
     parts.append(f'"type":"{tick.kind}"')
-    price = _PRICES.get(shape.price or "")
-    size = _SIZES.get(shape.size or "")
+    price = PRICES.get(shape.price or "")
+    size = SIZES.get(shape.size or "")
     if tick.kind == "Q":
         ask = price or decimal_text(tick.ask, places)
         bid = price or decimal_text(tick.bid, places)
@@ -146,7 +146,7 @@ def quote_text(tape: Tape, nanoseconds: int, shape: Shape, *, delayed: bool) -> 
     change = tape.last - tape.open
     percent = decimal_text(round(change * 1_000_000 / tape.open), 4)
     shares = max(1, round(2e12 / (tape.open / 10**places)) // 10)
-    price = _PRICES.get(shape.price or "") or text(tape.last)
+    price = PRICES.get(shape.price or "") or text(tape.last)
     kind = {"stocks": "stock", "stream": "stock"}.get(
         instrument.market, instrument.market
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -75,6 +75,7 @@ class LsSocket:
         clock: Clock,
         faults: FaultBook,
         journal: Journal,
+        write_news: Callable[[], NewsItem],
     ) -> None:
         self.target = target
         self.sessions: dict[int, LsSession] = {}
@@ -84,6 +85,7 @@ class LsSocket:
         self._clock = clock
         self._faults = faults
         self._journal = journal
+        self._write_news = write_news
         self._random = random.Random(f"{seed}/{target}")
         self._tapes: dict[str, KoreanTape] = {}
         self._overseas: dict[str, OverseasTape] = {}
@@ -227,7 +229,9 @@ class LsSocket:
     def _data_before(self, session: LsSession, tr_cd: str) -> None:
         keys = [key for key in session.keys if key[0] == tr_cd]
         text = self._equity_text(*keys[0]) if keys and tr_cd in EQUITY_TRS else None
-        if text is None and tr_cd == "JIF":
+        if tr_cd == "NWS":
+            text = news_text(self._write_news())
+        elif tr_cd == "JIF":
             text = data_text("JIF", "0", {"jangubun": "1", "jstatus": "21"})
         if text is not None:
             session.connection.say(text)

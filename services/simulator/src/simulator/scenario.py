@@ -12,7 +12,7 @@ from simulator.faults import FaultError, read_fault
 from simulator.wire import dumps_exact, loads_exact
 
 
-_ACTIONS = ("inject", "fault", "clear_fault", "clock", "generate")
+_ACTIONS = ("inject", "fault", "clear", "clear_fault", "clock", "generate")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from simulator.ls_rest import LsRest
 from simulator.ls_tokens import TokenStore
 from simulator.ls_ws import LsSocket, NewsArchive, remember
 from simulator.malformed import VARIANTS
-from simulator.news import NewsDesk, gaps, per_minute
+from simulator.news import NewsDesk, NewsItem, gaps, per_minute
 from simulator.replay import replay
 from simulator.scenario import Step, plain, read_scenario
 from simulator.settings import PORTS, Settings
@@ -115,7 +115,13 @@ class Simulator:
         settings = self.settings
         if target.startswith("ls."):
             return LsSocket(
-                target, settings.seed, self.tokens, self.clock, self.faults, journal
+                target,
+                settings.seed,
+                self.tokens,
+                self.clock,
+                self.faults,
+                journal,
+                self._write_news,
             )
         shape = Shape()
         if target == "fmp.crypto":
@@ -250,10 +256,14 @@ class Simulator:
             except TimeoutError:
                 self.publish_news()
 
-    def publish_news(self) -> None:
-        """Write one item and send it to everyone registered for news."""
+    def _write_news(self) -> NewsItem:
         item = self._desk.write(self.clock.now())
         remember(self.archive, item, time.time())
+        return item
+
+    def publish_news(self) -> None:
+        """Write one item and send it to everyone registered for news."""
+        item = self._write_news()
         self._generated["news"] += 1
         for product in self.products.values():
             if isinstance(product, LsSocket):
@@ -289,7 +299,7 @@ class Simulator:
                 return self._inject(order)
             case "fault":
                 return self._fault(order)
-            case "clear_fault":
+            case "clear" | "clear_fault":
                 target, kind = order.get("target"), order.get("kind")
                 return {"cleared": self.faults.clear(target, kind)}
             case "clock":
@@ -414,9 +424,7 @@ class Simulator:
             product.emit(count)
             return
         for _ in range(count):
-            item = self._desk.write(self.clock.now())
-            remember(self.archive, item, time.time())
-            product.publish(item)
+            product.publish(self._write_news())
 
     async def _jif_day(self, fault: Fault, product: LsSocket) -> None:
         pause = 1.0 / float(fault.get("per_second", 50))
@@ -425,7 +433,7 @@ class Simulator:
             await asyncio.sleep(pause)
 
     def _set_clock(self, order: Mapping[str, Any]) -> dict[str, object]:
-        now = order.get("now", order.get("offset"))
+        now = order.get("now", order.get("offset_seconds", order.get("offset")))
         try:
             self.clock.set(now if isinstance(now, str) else float(now))
         except (TypeError, ValueError) as error:
@@ -438,7 +446,7 @@ class Simulator:
     def _generate(self, order: Mapping[str, Any]) -> dict[str, object]:
         try:
             if "rate" in order:
-                self.rate = max(0.0, float(order["rate"]))
+                self.rate = _rate(order["rate"])
             if "news_per_minute" in order:
                 self.news_rate = per_minute(str(order["news_per_minute"]))
         except (TypeError, ValueError) as error:
@@ -486,6 +494,14 @@ _URL_NAMES = {
 }
 
 
+def _rate(value: Any) -> float:
+    rate = float(value)
+    # An endless rate would end the generator, and with it everything else.
+    if not 0 <= rate < float("inf"):
+        raise ValueError(f"rate was {value!r}, not a number of 0 or more")
+    return rate
+
+
 def shares(
     weights: Mapping[Product, int], count: int, phase: float
 ) -> dict[Product, int]:
@@ -518,7 +534,7 @@ def encode_injected(frame: Any, *, fragmented: bool) -> bytes:
         # surrogatepass: a test may want bytes that are no UTF-8 at all.
         payload = str(frame["text"]).encode("utf-8", "surrogatepass")
     elif isinstance(frame, dict) and "bytes_b64" in frame:
-        payload = base64.b64decode(str(frame["bytes_b64"]))
+        payload = base64.b64decode(str(frame["bytes_b64"]), validate=True)
         kind = frame.get("opcode", "binary")
         if kind == "raw":
             return payload

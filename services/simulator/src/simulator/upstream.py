@@ -417,10 +417,11 @@ class Upstream:
         self, connection: Connection, reader: asyncio.StreamReader
     ) -> bytes:
         slow = connection.fault("slow_read")
-        size = int(slow.get("bytes_per_second", 10)) if slow else 65536
-        data = await reader.read(size)
-        if slow:
-            await asyncio.sleep(1.0)
+        speed = int(slow.get("bytes_per_second", 10)) if slow else 65536
+        data = await reader.read(speed)
+        # Asked again: the fault may have come while we waited for the data.
+        if slow := connection.fault("slow_read"):
+            await asyncio.sleep(len(data) / int(slow.get("bytes_per_second", 10)))
         while connection.fault("half_open"):
             await asyncio.sleep(_FAULT_POLL_SECONDS)
         return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import Any
 
@@ -239,9 +240,7 @@ async def test_codes_in_a_row_register_each(bench: Bench) -> None:
     for bodies in by_code.values():
         volumes = [int(body["volume"]) for body in bodies]
         grown = [int(body["cvolume"]) for body in bodies]
-        steps = [
-            after - before for before, after in zip(volumes, volumes[1:], strict=False)
-        ]
+        steps = [after - before for before, after in itertools.pairwise(volumes)]
         assert steps == grown[1:]
 
 
@@ -494,7 +493,7 @@ async def test_trades_can_be_lost(bench: Bench) -> None:
 
     jumps = [
         int(after["volume"]) - int(before["volume"]) - int(after["cvolume"])
-        for before, after in zip(bodies, bodies[1:], strict=False)
+        for before, after in itertools.pairwise(bodies)
     ]
     assert any(jump > 0 for jump in jumps)
 
@@ -502,9 +501,8 @@ async def test_trades_can_be_lost(bench: Bench) -> None:
 async def test_a_burst_of_news_can_end_in_a_drop(bench: Bench) -> None:
     async with bench.ls(NEWS) as client:
         await bench.fault("ls.ws", "burst", count=500, then="drop", then_after=200)
-        with pytest.raises(ConnectionClosed):
-            for _ in range(500):
-                await receive_raw(client)
+        assert await closed(client) == 1006
+        assert (await bench.stats("ls.ws"))["frames_sent"] == 201
 
 
 @pytest.mark.parametrize("kind", ["drop", "restart"])
@@ -520,7 +518,7 @@ async def test_half_open_and_no_pong(bench: Bench) -> None:
         pong = await client.ping()
         await _news(bench)
         assert (await receive(client))["header"]["tr_cd"] == "NWS"
-        assert not pong.done()
+        assert not asyncio.ensure_future(pong).done()
 
         await bench.fault("ls.ws", "half_open")
         await _news(bench)
@@ -530,14 +528,14 @@ async def test_half_open_and_no_pong(bench: Bench) -> None:
 async def test_slow_reading_delays_answers(bench: Bench) -> None:
     token = await bench.token()
     async with bench.connect("ls.ws") as client:
-        await bench.fault("ls.ws", "slow_read", bytes_per_second=400)
+        await bench.fault("ls.ws", "slow_read", bytes_per_second=1500)
         await register(client, token, *NEWS)
         await register(client, token, *NEWS)
         started = time.monotonic()
         await receive(client)
         await receive(client)
 
-    assert time.monotonic() - started > 0.9
+    assert time.monotonic() - started > 0.6
 
 
 async def test_pings_of_the_server_are_answered_and_counted(bench: Bench) -> None:

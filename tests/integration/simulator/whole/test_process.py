@@ -129,7 +129,9 @@ async def test_sustains_five_thousand_a_second() -> None:
     """One event a frame; the client here only counts, so as not to be measured."""
     async with _process("--base-port", "0", "--rate", "5500") as process:
         url = (await _ready(process))["fmp_stocks_url"]
-        async with connect(url, proxy=None, compression=None) as client:
+        async with connect(
+            url, proxy=None, compression=None, close_timeout=0.1
+        ) as client:
             await login(client)
             await send(client, {"event": "subscribe", "data": {"ticker": "*"}})
             await receive(client)
