@@ -87,6 +87,8 @@ class RestClient:
         """
         found: dict[str, Company] = {}
         for gubun, board in _BOARDS.items():
+            if found:
+                await asyncio.sleep(_PAUSE_SECONDS)
             for row in await self._pages("t9945", "/stock/market-data", gubun, token):
                 code, name = row.get("shcode"), row.get("hname")
                 if isinstance(code, str) and isinstance(name, str) and name.strip():
@@ -114,9 +116,9 @@ class RestClient:
             if isinstance(block, list):
                 rows += [row for row in block if isinstance(row, dict)]
             next_key = reply.next_key
-            await asyncio.sleep(_PAUSE_SECONDS)
             if next_key is None:
                 break
+            await asyncio.sleep(_PAUSE_SECONDS)
         return rows
 
     async def _post(self, path: str, **request: Any) -> Reply:

@@ -223,6 +223,8 @@ def _simulator(environ: Mapping[str, str], base: int) -> Process:
             "simulator",
             *("--base-port", str(base), "--seed", seed),
             *("--rate", rate, "--news-rate", news, "--ls-page-size", "0"),
+            # Real news pause for minutes; who has just started wants to see some.
+            *("--scenario", str(Path(__file__).with_name("opening.json"))),
         ),
     )
 
