@@ -221,7 +221,7 @@ class _Reader:
         """Read both sides, and a last trade if any; a bad side is dropped."""
         for price, size in (("ap", "as"), ("bp", "bs"), ("lp", "ls")):
             self._side(price, size)
-        if all(value is None for value in self.values.values()):
+        if all(self.values[name] is None for name in ("ap", "bp", "lp")):
             raise FrameError(
                 "bad_price" if "side_dropped" in self.flags else "no_price"
             )
