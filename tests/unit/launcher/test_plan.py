@@ -28,9 +28,9 @@ def test_without_keys_everything_is_simulated() -> None:
         "nats",
         "streams",
         "simulator",
+        "edge",
         "ingest-fmp",
         "ingest-ls",
-        "edge",
     ]
     assert made.simulated == ("fmp", "ls")
     assert env(made, "ingest-fmp")["FMP_STOCKS_URL"] == "ws://127.0.0.1:9101"

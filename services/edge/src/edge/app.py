@@ -46,6 +46,13 @@ _PAGE_POLICY = (
 )
 
 
+_PAGE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
 @dataclass(frozen=True)
 class EdgeParts:
     """Everything that routes need."""
@@ -198,15 +205,19 @@ def _add_page(app: FastAPI) -> None:
         return Response(
             index,
             media_type="text/html; charset=utf-8",
-            headers={
-                "content-security-policy": _PAGE_POLICY,
-                "x-content-type-options": "nosniff",
-                "referrer-policy": "no-referrer",
-                "cache-control": "no-cache",
-            },
+            headers={**_PAGE_HEADERS, "content-security-policy": _PAGE_POLICY},
         )
 
-    app.mount("/page", StaticFiles(directory=str(page)), name="page")
+    app.mount("/page", _PageFiles(directory=str(page)), name="page")
+
+
+class _PageFiles(StaticFiles):
+    """The files of the page; a browser must not mix those of two versions."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 def _json(body: object, status: int = 200) -> Response:

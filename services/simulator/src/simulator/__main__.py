@@ -13,7 +13,7 @@ from simulator.faults import FaultError
 from simulator.fmp_frames import TIMESTAMPS
 from simulator.news import per_minute
 from simulator.settings import Settings
-from simulator.simulation import PortInUseError, Simulator
+from simulator.simulation import Simulator
 from simulator.wire import compact
 
 
@@ -41,7 +41,7 @@ def parse(arguments: list[str]) -> Settings:
         default="refuse_new",
         help="what a second login with the same key on the same port meets",
     )
-    add("--fmp-heartbeat-seconds", type=_positive, default=25.0)
+    add("--fmp-heartbeat-seconds", type=_positive, default=10.0)
     add("--crypto-venues", default="binance", help="separated by commas")
     add("--crypto-timestamp", choices=TIMESTAMPS, default="20 digits")
     add("--ls-app-key", default="simulator")
@@ -98,7 +98,7 @@ def main() -> int:
     settings = parse(sys.argv[1:])
     try:
         asyncio.run(run(settings))
-    except (FaultError, PortInUseError, FileNotFoundError) as error:
+    except (FaultError, OSError) as error:
         print(f"simulator: {error}", file=sys.stderr)
         return 1
     return 0

@@ -43,7 +43,10 @@ def application(simulator: Simulator) -> FastAPI:
 
     @app.delete("/fault")
     async def clear(target: str | None = None, kind: str | None = None) -> Response:
-        return _json({"cleared": simulator.faults.clear(target, kind)})
+        try:
+            return _json({"cleared": simulator.faults.clear(target, kind)})
+        except FaultError as error:
+            return _json({"error": str(error)}, 422)
 
     @app.post("/inject")
     async def inject(request: Request) -> Response:

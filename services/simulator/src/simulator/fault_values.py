@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from simulator.fmp_frames import PRICES, SIZES, TIMESTAMPS
+from simulator.ls_frames import NEWS_VARIANTS
 
 
 # Says what is wrong with a value, None if nothing is.
@@ -189,4 +190,44 @@ _OF_KIND: Mapping[tuple[str, str], Rule] = {
     ("subscribe_ack", "shape"): _SHAPE,
     ("subscribe_ack", "mode"): _one_of(("normal", "none", "late", "partial")),
     ("shape", "timestamp"): _one_of(TIMESTAMPS),
+    ("ack", "variant"): _one_of(
+        (
+            "normal",
+            "no_body",
+            "null_tr_cd",
+            "with_tr_key",
+            "late",
+            "never",
+            "twice",
+            "data_before",
+            "reject",
+        )
+    ),
+    ("ack", "code"): _text,
+    ("at_expiry", "action"): _one_of(("nothing", "close", "silent", "drop", "reject")),
+    ("news_shape", "variant"): _one_of(NEWS_VARIANTS),
+    ("equity_shape", "variant"): _one_of(
+        ("lost", "no_exchname", "nxt", "padded_shcode", "mid", "numbers")
+    ),
+    ("token", "reply"): _one_of(
+        (
+            "ok",
+            "error",
+            "non_json",
+            "expire_in",
+            "string",
+            "no_expiry",
+            "no_token",
+        )
+    ),
+    ("token", "code"): _text,
+    ("token_expiry", "rule"): _one_of(
+        ("07:00", "same_day", "next_day", "86400", "seconds")
+    ),
+    ("tr", "reply"): _one_of(("ok", "non_json", "empty")),
+    ("tr", "code"): _text,
+    ("t3102", "variant"): _one_of(
+        ("normal", "clean", "leaked", "no_block", "no_block2", "not_found")
+    ),
+    ("burst", "what"): _one_of(("news", "prices")),
 }

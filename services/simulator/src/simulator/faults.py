@@ -217,8 +217,15 @@ class FaultBook:
         self._faults[fault.target, fault.kind] = fault
 
     def clear(self, target: str | None = None, kind: str | None = None) -> int:
-        """Lift the matching faults and return how many there were."""
+        """
+        Lift the matching faults and return how many there were.
+
+        Raises:
+            FaultError: If there is no such target: a slip would leave a fault on.
+        """
         targets = GROUPS.get(target, (target,)) if target else TARGETS
+        if not set(targets) <= set(TARGETS):
+            raise FaultError(f"target was {target!r}, not one of {sorted(TARGETS)}")
         gone = [
             key
             for key in self._faults

@@ -70,7 +70,7 @@ class FmpOptions:
     keys: frozenset[str] = frozenset({"simulator"})
     slot: str = "refuse_new"
     wildcard: bool = True
-    heartbeat_seconds: float = 25.0
+    heartbeat_seconds: float = 10.0
     shape: Shape = field(default_factory=Shape)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from simulator.faults import FaultError
 from simulator.wire import TEXT, encode_frame
 
 
@@ -83,6 +84,22 @@ def guess_target(name: str, payload: bytes) -> str | None:
         return "fmp.crypto"
     stamp = sample.get("t")
     return "fmp.forex" if isinstance(stamp, int) and stamp < 1e14 else "fmp.stocks"
+
+
+def check_recording(path: Path | None) -> None:
+    """
+    Read a recording to its end, so that a bad one is found at the start.
+
+    Raises:
+        FaultError: If a line is not one of ours.
+    """
+    if path is None:
+        return
+    try:
+        for _ in read_recording(path):
+            pass
+    except (msgspec.DecodeError, ValueError) as error:
+        raise FaultError(f"{path} was not a recording: {error}") from error
 
 
 async def replay(

@@ -36,7 +36,7 @@ class Settings:
     replay_speed: float = 1.0
     api_keys: tuple[str, ...] = ("simulator",)
     fmp_slot: str = "refuse_new"
-    fmp_heartbeat_seconds: float = 25.0
+    fmp_heartbeat_seconds: float = 10.0
     crypto_venues: tuple[str, ...] = ("binance",)
     crypto_timestamp: str = "20 digits"
     ls_app_key: str = "simulator"

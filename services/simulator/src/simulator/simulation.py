@@ -30,7 +30,7 @@ from simulator.ls_tokens import TokenStore
 from simulator.ls_ws import LsSocket, NewsArchive, remember
 from simulator.malformed import VARIANTS
 from simulator.news import NewsDesk, NewsItem, gaps, per_minute
-from simulator.replay import replay
+from simulator.replay import check_recording, replay
 from simulator.scenario import Step, plain, read_scenario
 from simulator.settings import PORTS, Settings
 from simulator.upstream import Connection, Upstream
@@ -140,6 +140,7 @@ class Simulator:
     async def running(self) -> AsyncIterator[Simulator]:
         """Listen and generate inside this context; the URLs are known at once."""
         steps = read_scenario(self.settings.scenario)
+        check_recording(self.settings.replay)
         listeners = bind_ports(self.settings.host, self.settings.base_port)
         self._name_urls(listeners)
         try:

@@ -237,8 +237,11 @@ class Upstream:
 
             server = await asyncio.start_server(accept, sock=listener)
             try:
-                await server.serve_forever()
+                # Not serve_forever(): from Python 3.12 on, it waits at its end for
+                # every connection, and those end only when this group is cancelled.
+                await asyncio.Event().wait()
             finally:
+                server.close()
                 for connection in list(self.connections.values()):
                     connection.close(1001, "going away")
 

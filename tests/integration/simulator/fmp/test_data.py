@@ -30,7 +30,7 @@ CURRENT_KEYS = (
 async def _texts(world: World, target: str, count: int = 60) -> list[str]:
     """Subscribe, let data flow and return the frames as they came."""
     await world.generate(1500)
-    texts = []
+    texts: list[str] = []
     async with world.subscribed(target) as client:
         while len(texts) < count:
             texts.append(str(await client.raw()))

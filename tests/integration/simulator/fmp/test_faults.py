@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from integration.simulator.fmp.client import EVERY, NAMES, SECONDS, FmpClient, World
+from integration.simulator.fmp.client import NAMES, SECONDS, FmpClient, World
 from integration.simulator.fmp.conftest import Start
 from websockets.exceptions import ConnectionClosedError, InvalidHandshake, InvalidStatus
 
 
-pytestmark = pytest.mark.parametrize("target", EVERY)
+# One of the legacy sockets stands for the three: they share their code.
+pytestmark = pytest.mark.parametrize("target", ["fmp.stocks", "fmp.stream"])
 
 
 async def _flowing(world: World, client: FmpClient) -> None:
@@ -223,19 +224,6 @@ async def test_an_acknowledgement_can_be_late(world: World, target: str) -> None
         await client.subscribe()
 
         assert time.monotonic() - started >= 0.4
-
-
-async def test_a_subscription_can_be_accepted_in_part(
-    world: World, target: str
-) -> None:
-    if target != "fmp.stocks":
-        pytest.skip("one market is enough")
-    await world.fault(target, "subscribe_ack", mode="partial")
-    async with world.logged_in(target) as client:
-        ack = await client.subscribe("aapl", "msft", "nvda", "brk-b")
-
-        assert ack["status"] == 200
-        assert (await world.stats(target))["subscribed"] == ["aapl", "msft"]
 
 
 # Silence.

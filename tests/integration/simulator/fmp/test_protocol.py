@@ -221,6 +221,15 @@ async def test_unknown_tickers_are_ignored_in_silence(world: World) -> None:
         assert (await world.stats("fmp.stocks"))["subscribed"] == ["aapl", "msft"]
 
 
+async def test_a_subscription_can_be_accepted_in_part(world: World) -> None:
+    await world.fault("fmp.stocks", "subscribe_ack", mode="partial")
+    async with world.logged_in("fmp.stocks") as client:
+        ack = await client.subscribe("aapl", "msft", "nvda", "brk-b")
+
+        assert ack["status"] == 200
+        assert (await world.stats("fmp.stocks"))["subscribed"] == ["aapl", "msft"]
+
+
 async def test_subscriptions_add_up(world: World) -> None:
     async with world.logged_in("fmp.stocks") as client:
         for symbol in ("aapl", "msft", "aapl", "brk-b"):

@@ -93,7 +93,13 @@ class Bench:
             "ls.ws": "ls_ws_url",
             "ls.paper": "ls_paper_ws_url",
         }[target]
-        settings = {"max_size": 2**26, "max_queue": None, "close_timeout": 0.2, "proxy": None, **options}
+        settings = {
+            "max_size": 2**26,
+            "max_queue": None,
+            "close_timeout": 0.2,
+            "proxy": None,
+            **options,
+        }
         url = self.simulator.urls[name]
         if path:
             url = url.removesuffix("/websocket") + path

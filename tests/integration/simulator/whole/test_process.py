@@ -117,8 +117,15 @@ async def test_refuses_arguments_that_make_no_sense(arguments: tuple[str, str]) 
     assert b"Traceback" not in errors
 
 
-async def test_a_missing_scenario_is_one_line(tmp_path: Path) -> None:
-    async with _process("--scenario", str(tmp_path / "no.json")) as process:
+@pytest.mark.parametrize("option", ["--scenario", "--replay", "--tls-cert"])
+@pytest.mark.parametrize("text", [None, "nonsense"])
+async def test_a_file_that_cannot_be_read_is_one_line(
+    tmp_path: Path, option: str, text: str | None
+) -> None:
+    path = tmp_path / "given"
+    if text is not None:
+        path.write_text(text)
+    async with _process(option, str(path), "--base-port", "0") as process:
         _, errors = await process.communicate()
 
     assert process.returncode == 1
@@ -185,6 +192,11 @@ async def test_faults_are_listed_and_lifted(bench: Bench) -> None:
         ("/generate", {"rate": "fast"}),
         ("/generate", {"news_per_minute": "often"}),
         ("/fault", []),
+        ("/fault", {"target": "ls.ws", "kind": "news_shape", "variant": "odd"}),
+        ("/fault", {"target": "ls.ws", "kind": "ack", "variant": "odd"}),
+        ("/fault", {"target": "ls.rest", "kind": "token", "reply": "odd"}),
+        ("/fault", {"target": "ls.rest", "kind": "t3102", "variant": "odd"}),
+        ("/fault", {"target": "fmp.stocks", "kind": "shape", "price": "odd"}),
     ],
 )
 async def test_a_senseless_order_is_refused(

@@ -1,0 +1,8 @@
+"""A browser for the end-to-end tests; see `e2e.page.browser`."""
+
+from __future__ import annotations
+
+from e2e.page.browser import browser, browser_page
+
+
+__all__ = ["browser", "browser_page"]
