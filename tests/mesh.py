@@ -7,7 +7,7 @@ import json
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Listener:
         self._grown = asyncio.Event()
         self.heard: list[str] = []
         self.connection: ClientConnection | None = None
+        self.task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         async for connection in connect(self._url, compression=None):
@@ -67,6 +68,11 @@ class Listener:
             except Exception as error:
                 if type(error).__name__ != "ConnectionClosedError":
                     raise
+
+    def stop(self) -> None:
+        """Leave for good."""
+        assert self.task is not None
+        self.task.cancel()
 
     async def until(self, condition: Any, seconds: float = 30.0) -> Any:
         """Return the first thing heard, from now or before, that meets *condition*."""
@@ -114,7 +120,8 @@ class Mesh:
     def listen(self, path: str, *requests: dict[str, Any]) -> Listener:
         """Have a client listen on *path* until the mesh ends."""
         listener = Listener(f"ws://127.0.0.1:{self.edge_port}{path}", *requests)
-        self._listening.append(asyncio.create_task(listener.run()))
+        listener.task = asyncio.create_task(listener.run())
+        self._listening.append(listener.task)
         return listener
 
     def prices(self, *symbols: str) -> Listener:
@@ -141,6 +148,11 @@ class Mesh:
         service = self.services[module]
         await service.stop(number)
         await service.start()
+
+    async def restart_service(self, module: str) -> None:
+        """End a service as a crash would, start it again, wait until it is ready."""
+        await self.restart(module, signal.SIGKILL)
+        await self.services[module].ready()
 
     async def restart_simulator(self) -> None:
         """Kill the simulator and start it again on the same ports."""
@@ -194,7 +206,9 @@ async def start_simulator(stack: AsyncExitStack, *arguments: str) -> Simulator:
 
 
 @asynccontextmanager
-async def run_mesh(folder: Path, *arguments: str) -> AsyncIterator[Mesh]:
+async def run_mesh(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Mesh]:
     """Run everything while the context is open."""
     async with AsyncExitStack() as stack:
         nats = await stack.enter_async_context(run_nats(folder / "nats"))
@@ -227,8 +241,8 @@ async def run_mesh(folder: Path, *arguments: str) -> AsyncIterator[Mesh]:
             ),
             "edge": ({"EDGE_PORT": "0"}, ()),
         }
-        for module, (env, extra) in plans.items():
-            service = ServiceProcess(module, common | env, extra)
+        for module, (own, extra) in plans.items():
+            service = ServiceProcess(module, common | own | dict(env or {}), extra)
             mesh.services[module] = service
             stack.push_async_callback(_end, service)
             await service.start()

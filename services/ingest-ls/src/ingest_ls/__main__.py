@@ -18,7 +18,7 @@ from feedmesh.bus import Bus, connect_bus
 from feedmesh.dead_letters import DeadLetters
 from feedmesh.demand import DemandListener
 from feedmesh.epoch import claim_when_possible
-from feedmesh.errors import FeedError, SettingsError
+from feedmesh.errors import FeedError, FeedRefusedError, SettingsError
 from feedmesh.feed import Link, LinkLimits
 from feedmesh.log_publisher import LogPublisher
 from feedmesh.metrics import BusMetrics, IngestMetrics
@@ -189,6 +189,11 @@ class _Ingest:
     async def _load_master(self) -> bool:
         try:
             companies = await self._rest.companies(await self._tokens.token())
+        except FeedRefusedError as error:
+            # There is nothing to wait for: the link will say what is wrong.
+            self._master_tried.set()
+            logger.warning("stock master: %s", error)
+            return False
         except FeedError as error:
             logger.warning("stock master: %s", error)
             return False
