@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 PACKAGES := shared $(sort $(dir $(wildcard services/*/pyproject.toml)))
 SOURCES := shared/src $(wildcard services/*/src) tests
 STAMP := $(VENV)/.ready
-PYTEST := $(BIN)/python -m pytest
+# Two at a time; the tests of one file share what they start.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit test-integration test-e2e lint format types check lock clean

@@ -19,6 +19,9 @@ import pytest
 import pytest_asyncio
 from mesh import Mesh, run_mesh
 
+from feedmesh.bus import connect_bus
+from feedmesh.streams import NEWS, ensure_streams
+
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,10 +39,10 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
 async def healed(mesh: Mesh) -> AsyncIterator[None]:
-    yield
-    await mesh.simulator.call("DELETE", "/fault")
     await mesh.subscribed("fmp.stocks", "aapl")
     await mesh.subscribed("ls.ws", "NWS:NWS001")
+    yield
+    await mesh.simulator.call("DELETE", "/fault")
 
 
 async def fault(mesh: Mesh, target: str, kind: str, **params: Any) -> None:
@@ -291,6 +294,17 @@ async def test_no_item_is_lost_or_doubled_by_a_kill_in_a_burst(mesh: Mesh) -> No
                 break
             await asyncio.sleep(0.1)
     assert stored == wanted
+
+
+async def test_news_goes_on_after_the_stream_itself_was_lost(mesh: Mesh) -> None:
+    """Its claim is gone with it, and nobody else has claimed."""
+    await news_flow(mesh)
+    async with connect_bus(mesh.nats.settings(), "test") as bus:
+        await bus.nc.jetstream().delete_stream(NEWS)
+        await ensure_streams(bus.nc.jetstream())
+    await news_flow(mesh)
+
+    assert mesh.services["ingest_ls"].process.returncode is None
 
 
 async def test_a_repeat_is_marked_across_a_restart(mesh: Mesh) -> None:

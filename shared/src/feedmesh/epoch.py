@@ -30,7 +30,7 @@ from feedmesh.stored import last_of
 from feedmesh.streams import NEWS
 
 
-__all__ = ["Claim", "claim_epoch", "claim_when_possible"]
+__all__ = ["Claim", "claim_epoch", "claim_when_possible", "is_current"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,25 @@ class Claim(NamedTuple):
         }
 
 
-async def claim_epoch(bus: Bus, feed: str) -> Claim:
+async def is_current(bus: Bus, claim: Claim) -> bool:
+    """
+    Return whether *claim* is still the last one of its feed.
+
+    Raises:
+        BusError: If the stream did not answer.
+    """
+    last = await last_of(bus, NEWS, subjects.epoch(claim.feed))
+    return last is not None and last.sequence == claim.token
+
+
+async def claim_epoch(bus: Bus, feed: str, *, after: int = 0) -> Claim:
     """
     Take over the writing for *feed*.
+
+    Args:
+        bus: The connection.
+        feed: Which one.
+        after: An epoch that was used before, even if the stream has forgotten it.
 
     Raises:
         BusError: If the stream did not answer, or another claimed at the same time;
@@ -68,7 +84,7 @@ async def claim_epoch(bus: Bus, feed: str) -> Claim:
     subject = subjects.epoch(feed)
     last = await last_of(bus, NEWS, subject)
     previous = json.loads(last.payload)["epoch"] if last else 0
-    epoch = max(now_ns() // 1_000_000, previous + 1)
+    epoch = max(now_ns() // 1_000_000, previous + 1, after + 1)
     try:
         ack = await bus.nc.jetstream().publish(
             subject,
@@ -85,12 +101,12 @@ async def claim_epoch(bus: Bus, feed: str) -> Claim:
     return Claim(feed, epoch, ack.seq)
 
 
-async def claim_when_possible(bus: Bus, feed: str) -> Claim:
+async def claim_when_possible(bus: Bus, feed: str, *, after: int = 0) -> Claim:
     """Take over the writing for *feed*, trying until the streams are there."""
     pauses = backoff(0.05, 1.0)
     while True:
         try:
-            return await claim_epoch(bus, feed)
+            return await claim_epoch(bus, feed, after=after)
         except BusError as error:
             logger.debug("%s", error)
             await asyncio.sleep(next(pauses))

@@ -291,12 +291,15 @@ class Link:
             self._changed()
             return
         request = self._book.refused(verb)
-        # The whole link is left for a slow retry: no upstream says which key it
-        # refused, and a plan that lacks one of them mostly lacks them all.
-        if verb == "subscribe":
-            raise FeedRefusedError(
-                "subscribe_refused", f"{len(request.keys) if request else 0} keys"
-            )
+        count = len(request.keys) if request else 0
+        # A link that brings nothing is left for a slow retry; one that brings some of
+        # what was asked goes on, and the book asks for the rest again later.
+        if verb == "subscribe" and self._book.hopeless:
+            raise FeedRefusedError("subscribe_refused", f"{count} keys")
+        logger.warning(
+            "a request was refused",
+            extra={"link": self.name, "verb": verb, "keys": count},
+        )
 
     async def _tend(self, wire: Wire) -> None:
         """Ask for what is due, and give up a link that has gone silent."""

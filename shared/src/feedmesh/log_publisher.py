@@ -72,6 +72,11 @@ class LogPublisher:
         self.fenced = asyncio.Event()
         self.on_stored: Callable[[LogEntry, bool], None] = lambda entry, new: None
 
+    def adopt(self, claim: Claim) -> None:
+        """Go on under *claim*, after the stream has forgotten the one before."""
+        self._claim = claim
+        self.fenced.clear()
+
     @property
     def waiting(self) -> int:
         """How many items are not confirmed yet."""

@@ -68,6 +68,10 @@ def run_service(
     setup_logging(name, settings.log_level, secrets_of(settings))
     try:
         uvloop.run(_run(name, settings, main))
+    except* SettingsError as group:
+        # Some settings can only be judged when they are used.
+        print(f"{name}: {_first(group)}", file=sys.stderr)
+        sys.exit(2)
     except* PortInUseError as group:
         print(f"{name}: {_first(group)}", file=sys.stderr)
         sys.exit(1)

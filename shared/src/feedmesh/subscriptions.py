@@ -4,7 +4,9 @@ What an upstream should send us, and what it has agreed to send.
 Two sets, desired and confirmed, reconciled for ever: the difference becomes requests,
 an acknowledgement moves keys from one side to the other, and an acknowledgement that
 does not come makes its keys due again. Upstreams acknowledge without saying what, so
-answers are matched to requests in the order sent. No I/O, and time is an argument.
+answers are matched to requests in the order sent. What was refused is set aside and
+asked for again later: one key that the plan lacks must not cost the others. No I/O, and
+time is an argument.
 """
 
 from __future__ import annotations
@@ -41,10 +43,20 @@ class SubscriptionBook:
         unanswered: How often an acknowledgement did not come in time.
     """
 
-    def __init__(self, *, batch: int = 50, ack_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int = 50,
+        ack_seconds: float = 10.0,
+        refused_seconds: float = 300.0,
+    ) -> None:
         self._batch = batch
         self._ack_seconds = ack_seconds
+        self._refused_seconds = refused_seconds
         self._asked: deque[_Asked] = deque()
+        # When each refused key may be asked for again; as of the last `due`.
+        self._aside: dict[str, float] = {}
+        self._now = 0.0
         self.desired: frozenset[str] = frozenset()
         self.confirmed: frozenset[str] = frozenset()
         self.unanswered = 0
@@ -56,13 +68,16 @@ class SubscriptionBook:
     def connection_lost(self) -> None:
         """Forget what was confirmed: no upstream remembers it for us."""
         self._asked.clear()
+        self._aside.clear()
         self.confirmed = frozenset()
 
     def due(self, now: float) -> list[Request]:
         """Return what to ask at *now*, and take it as asked."""
+        self._now = now
         self._expire(now)
+        aside = {key for key, until in self._aside.items() if now < until}
         busy = {key for asked in self._asked for key in asked.request.keys}
-        add = sorted(self.desired - self.confirmed - busy)
+        add = sorted(self.desired - self.confirmed - busy - aside)
         drop = sorted(self.confirmed - self.desired - busy)
         requests = [
             Request(verb, tuple(keys[start : start + self._batch]))
@@ -87,7 +102,19 @@ class SubscriptionBook:
     def refused(self, verb: Verb) -> Request | None:
         """Take the oldest unanswered request of *verb* as refused; return it."""
         asked = self._take(verb)
-        return asked.request if asked else None
+        if asked is None:
+            return None
+        if verb == "subscribe":
+            until = self._now + self._refused_seconds
+            self._aside.update(dict.fromkeys(asked.request.keys, until))
+        return asked.request
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing was agreed to and no answer is left that might agree."""
+        return not self.confirmed and not any(
+            asked.request.verb == "subscribe" for asked in self._asked
+        )
 
     def _take(self, verb: Verb) -> _Asked | None:
         for asked in self._asked:

@@ -44,7 +44,8 @@ def parse_symbol(text: str) -> str:
         ValueError: If it cannot be a symbol; wildcards of NATS never can.
     """
     symbol = text.strip().upper()
-    if not _SYMBOL.fullmatch(symbol):
+    # Some letters of other alphabets become ASCII ones in upper case.
+    if not text.isascii() or not _SYMBOL.fullmatch(symbol):
         raise ValueError("not a legal symbol")
     return symbol
 

@@ -1,147 +1,15 @@
-"""A real edge in front of a real nats-server; the test writes what an ingest would."""
+"""Fixtures of the edge's tests; see `edge_harness`."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
+from edge_harness import EdgeProcess, Writer, run_edge
 from nats_process import NatsProcess
-from processes import ServiceProcess, run_service
-from websockets.asyncio.client import ClientConnection, connect
 
-from feedmesh import messages, prices, subjects
 from feedmesh.bus import Bus
-from feedmesh.clock import now_ns
-from feedmesh.news import NewsItem, Stock, encode_news
-from feedmesh.symbols import market_of
-
-
-class Writer:
-    """Publishes as the only writer of a feed does."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._seq = itertools.count(1)
-        self.epoch = 1
-
-    def message(self, symbol: str, **fields: Any) -> tuple[bytes, bytes]:
-        """Return the frame that clients must get, and the message that carries it."""
-        fields.setdefault("timestamp_ms", 1699564800000)
-        fields.setdefault("data_type", "T")
-        frame = prices.encode_frame(prices.PriceState(symbol=symbol, **fields))
-        return frame, messages.encode(self.head("price"), frame)
-
-    async def price(self, symbol: str, **fields: Any) -> bytes:
-        """Store a price of *symbol*; return the frame that clients must get."""
-        frame, payload = self.message(symbol, **fields)
-        await self._bus.request(subjects.price(market_of(symbol), symbol), payload)
-        return frame
-
-    async def unconfirmed_price(self, symbol: str, **fields: Any) -> None:
-        """Publish a price without waiting for the stream."""
-        _, payload = self.message(symbol, **fields)
-        await self._bus.publish(subjects.price(market_of(symbol), symbol), payload)
-
-    async def news(self, realkey: str, title: str = "제목", **fields: Any) -> bytes:
-        """Store a news item; return the frame that clients must get."""
-        fields.setdefault("news_type", "article")
-        item = NewsItem(
-            date="20230614",
-            time="095217",
-            id="27",
-            realkey=realkey,
-            title=title,
-            bodysize="4841",
-            code="000000011810",
-            provider="헤럴드경제",
-            stocks=(Stock("011810", "STX"),),
-            published_at="2023-06-14T09:52:17+09:00",
-            received_at="2023-06-14T00:52:30.123456Z",
-            **fields,
-        )
-        frame = encode_news(item)
-        payload = messages.encode(self.head("news"), frame)
-        await self._bus.request(subjects.news(item.news_type), payload)
-        await self._bus.request(subjects.news(item.news_type, "011810"), payload)
-        return frame
-
-    def head(self, kind: str) -> messages.Head:
-        now = now_ns()
-        return messages.head(
-            kind,
-            "test",
-            (self.epoch, next(self._seq)),
-            event_ns=now,
-            received_ns=now,
-            published_ns=now,
-        )
-
-
-class Client:
-    """A WebSocket client that waits for what it expects."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    async def send(self, **request: Any) -> None:
-        await self.connection.send(json.dumps(request))
-
-    async def subscribe(self, *symbols: str) -> None:
-        await self.send(action="subscribe", symbols=list(symbols))
-
-    async def text(self, seconds: float = 5.0) -> str:
-        async with asyncio.timeout(seconds):
-            received = await self.connection.recv()
-        assert isinstance(received, str)
-        return received
-
-    async def json(self) -> Any:
-        return json.loads(await self.text())
-
-    async def silent(self, seconds: float = 0.3) -> None:
-        """Assert that nothing comes."""
-        with pytest.raises(TimeoutError):
-            await self.text(seconds)
-
-
-class EdgeProcess:
-    """A running edge and its addresses."""
-
-    def __init__(self, service: ServiceProcess, port: int) -> None:
-        self.service = service
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-
-    @asynccontextmanager
-    async def client(self, path: str) -> AsyncIterator[Client]:
-        async with connect(
-            f"ws://127.0.0.1:{self.port}{path}", compression=None
-        ) as connection:
-            yield Client(connection)
-
-    def prices(self) -> Any:
-        return self.client("/api/v2/realtime/ws/prices")
-
-    def news(self) -> Any:
-        return self.client("/ws/news")
-
-
-def edge_env(server: NatsProcess, **more: str) -> dict[str, str]:
-    """Return the environment of an edge that uses *server*."""
-    return {"NATS_URL": server.url, "EDGE_PORT": "0", "OPS_PORT": "0", **more}
-
-
-@asynccontextmanager
-async def run_edge(server: NatsProcess, **more: str) -> AsyncIterator[EdgeProcess]:
-    """Run an edge until it serves clients, and to the end of the context."""
-    async with run_service("edge", edge_env(server, **more)) as service:
-        port = (await service.event("clients are served"))["port"]
-        yield EdgeProcess(service, port)
 
 
 @pytest.fixture

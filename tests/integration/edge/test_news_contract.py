@@ -9,13 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from edge_harness import Client, EdgeProcess, Writer, run_edge
 from nats_process import NatsProcess
 from processes import run_service
 
 from feedmesh.bus import Bus
 from feedmesh.streams import NEWS, ensure_streams
-
-from .conftest import Client, EdgeProcess, Writer, run_edge
 
 
 async def titles(client: Client, count: int) -> list[str]:

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-
-from .conftest import EdgeProcess, Writer
+from edge_harness import EdgeProcess, Writer
 
 
 GOLDEN = (

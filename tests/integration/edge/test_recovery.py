@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+from edge_harness import Client, EdgeProcess, Writer, run_edge
 from nats.js.api import StreamSource, SubjectTransform
 from nats_process import NatsProcess
 from processes import run_service
@@ -14,8 +15,6 @@ from processes import run_service
 from feedmesh.bus import Bus
 from feedmesh.demand import DemandListener
 from feedmesh.streams import PRICES, definitions, ensure_streams
-
-from .conftest import Client, EdgeProcess, Writer, run_edge
 
 
 Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]

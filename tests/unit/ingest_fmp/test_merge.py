@@ -38,6 +38,10 @@ def quote(at: int, ask: str | None, bid: str | None) -> Event:
     return event("Q", at, ask_price=ask, ask_size="1", bid_price=bid, bid_size="1")
 
 
+def crypto(at: int, price: str, venue: str | None) -> Event:
+    return trade(at, price)._replace(symbol="BTCUSD", market="crypto", venue=venue)
+
+
 def taken(merger: Merger, what: Event) -> Merged:
     merged = merger.merge(what, NOW)
     assert isinstance(merged, Merged), merged
@@ -123,6 +127,75 @@ def test_a_break_of_an_older_trade_changes_no_price() -> None:
     assert broken.state.last_price == "11"
 
 
+def test_a_quote_that_repeats_the_last_trade_does_not_shield_it_from_a_break() -> None:
+    merger = Merger()
+    taken(merger, trade(1, "10"))
+    taken(merger, trade(2, "99"))
+    repeat = quote(3, "100", "98")._replace(last_price="99", last_size="1")
+    taken(merger, repeat)
+
+    broken = taken(merger, event("B", 4, last_price="99", last_size="1"))
+
+    assert (broken.state.last_price, broken.state.last_size) == ("10", "1")
+
+
+def test_of_two_equal_trades_a_break_leaves_the_other() -> None:
+    merger = Merger()
+    taken(merger, trade(1, "10"))
+    taken(merger, trade(2, "10"))
+
+    broken = taken(merger, event("B", 3, last_price="10", last_size="1"))
+
+    assert broken.state.last_price == "10"
+
+
+def test_a_break_of_another_size_is_of_another_trade() -> None:
+    merger = Merger()
+    taken(merger, trade(1, "10", "5"))
+
+    broken = taken(merger, event("B", 2, last_price="10", last_size="6"))
+
+    assert broken.state.last_price == "10"
+
+
+def test_a_size_alone_is_the_size_at_the_known_price() -> None:
+    merger = Merger()
+    taken(merger, quote(1, "11", "9"))
+    only_size = event("Q", 2, ask_size="7", bid_price="9.5", bid_size="3")
+
+    state = taken(merger, only_size).state
+
+    assert (state.ask_price, state.ask_size) == ("11", "7")
+    assert (state.bid_price, state.bid_size) == ("9.5", "3")
+
+
+def test_a_size_without_any_price_is_of_nothing() -> None:
+    state = taken(Merger(), event("Q", 1, ask_size="7", bid_price="9")).state
+
+    assert (state.ask_price, state.ask_size) == (None, None)
+
+
+def test_a_new_price_does_not_keep_the_size_of_the_old_one() -> None:
+    merger = Merger()
+    taken(merger, trade(1, "10", "5"))
+
+    state = taken(merger, event("T", 2, last_price="11")).state
+
+    assert (state.last_price, state.last_size) == ("11", None)
+
+
+def test_only_the_last_eight_events_are_compared() -> None:
+    merger = Merger()
+    taken(merger, trade(0, "1"))
+    for at in range(1, 8):
+        taken(merger, trade(at, "2"))
+    assert isinstance(merger.merge(trade(0, "1"), NOW), Duplicate)
+
+    taken(merger, trade(8, "2"))
+
+    assert isinstance(merger.merge(trade(0, "1"), NOW), Merged)
+
+
 def test_a_break_alone_gives_no_price() -> None:
     broken = taken(Merger(), event("B", 3, last_price="10", last_size="1"))
 
@@ -131,8 +204,8 @@ def test_a_break_alone_gives_no_price() -> None:
 
 def test_one_venue_leads_until_it_is_silent() -> None:
     merger = Merger()
-    first = trade(1, "10")._replace(venue="binance")
-    other = trade(2, "11")._replace(venue="coinbase")
+    first = crypto(1, "10", "binance")
+    other = crypto(2, "11", "coinbase")
     taken(merger, first)
 
     assert isinstance(merger.merge(other, NOW + 29 * SECOND), OtherVenue)
@@ -142,11 +215,24 @@ def test_one_venue_leads_until_it_is_silent() -> None:
 
 def test_the_preferred_venue_leads_whenever_it_is_heard() -> None:
     merger = Merger("binance")
-    taken(merger, trade(1, "10")._replace(venue="coinbase"))
-    taken(merger, trade(2, "11")._replace(venue="binance"))
+    taken(merger, crypto(1, "10", "coinbase"))
+    taken(merger, crypto(2, "11", "binance"))
 
-    other = trade(3, "12")._replace(venue="coinbase")
+    other = crypto(3, "12", "coinbase")
     assert isinstance(merger.merge(other, NOW), OtherVenue)
+
+
+def test_an_event_without_a_venue_does_not_mix_with_one_that_leads() -> None:
+    merger = Merger()
+    taken(merger, crypto(1, "10", "binance"))
+
+    assert isinstance(merger.merge(crypto(2, "11", None), NOW), OtherVenue)
+
+
+def test_venues_are_of_crypto_alone() -> None:
+    merger = Merger("binance")
+    taken(merger, trade(1, "10"))
+    taken(merger, trade(2, "11")._replace(venue="elsewhere"))
 
 
 def test_a_new_writer_continues_from_what_was_published() -> None:
@@ -184,6 +270,16 @@ def test_the_newest_of_each_side_wins_in_whatever_order(order: list[int]) -> Non
 
     assert (state.last_price, state.ask_price, state.bid_price) == ("3", "3", "3")
     assert state.timestamp_ms == (NOW + 3 * SECOND) // 10**6
+
+
+def test_a_stream_flows_only_if_somebody_wants_a_symbol() -> None:
+    streams = ("fmp-crypto-stream",)
+    nothing = frozenset[str]()
+
+    assert not route("stream", nothing, streams)["stream"].keys
+    assert not route("stream", frozenset({"005930"}), streams)["stream"].keys
+    assert route("stream", nothing, streams, everything=True)["stream"].keys
+    assert route("stream", frozenset({"AAPL"}), streams)["stream"].keys
 
 
 def test_symbols_are_routed_by_their_market() -> None:

@@ -116,6 +116,9 @@ def test_an_array_is_all_its_events_in_order_and_a_bad_one_hurts_no_other() -> N
         (b'{"s":"aapl"', "not_json"),
         (b'{"s":"\\ud800","t":1,"type":"T","lp":1}', "not_json"),
         (b"[" * 100_000, "not_json"),
+        (b"[]", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+        (b'{"s":"\xff"}', "not_utf8"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -154,11 +157,61 @@ def test_what_cannot_be_taken_is_rejected(fields: dict[str, Any], reason: str) -
     assert events(tick(**fields)) == [Rejected(reason)]
 
 
-def test_a_number_of_a_million_digits_is_rejected_quickly() -> None:
-    digits = "9" * 1_000_000
+@pytest.mark.parametrize("where", ["1.5", str(T), '"T"'])
+def test_an_integer_of_a_million_digits_is_quarantined(where: str) -> None:
+    with pytest.raises(FrameError):
+        events(tick().replace(where, "9" * 1_000_000))
 
+
+@pytest.mark.parametrize(
+    "digits", ["9" * 41, "9" * 4300, "1." + "9" * 1_000_000, "1e400", "1e-400"]
+)
+def test_a_number_that_no_client_could_read_is_rejected(digits: str) -> None:
     assert events(tick().replace("1.5", digits)) == [Rejected("bad_price")]
-    assert one(tick().replace(str(T), digits)).flags == ("bad_time",)
+
+
+@pytest.mark.parametrize("digits", ["1e400", "1E9999999999999999999", "-0.0", "-1e-9"])
+def test_a_size_that_no_client_could_read_is_rejected(digits: str) -> None:
+    frame = tick().replace('"ls": 1', f'"ls": {digits}')
+
+    assert events(frame) == [Rejected("bad_size")]
+
+
+def test_a_huge_size_is_still_a_whole_number() -> None:
+    assert one(tick().replace('"ls": 1', '"ls": 1e300')).flags == ()
+
+
+def test_one_monstrous_number_does_not_cost_the_rest_of_an_array() -> None:
+    bad = tick().replace("1.5", "9" * 100_000)
+    found = events(f"[{tick(lp=1.1)},{bad},{tick(lp=1.3)}]")
+
+    assert isinstance(found[0], Event)
+    assert found[1] == Rejected("bad_event")
+    assert isinstance(found[2], Event)
+
+
+@pytest.mark.parametrize("field", ["s", "t", "type", "lp", "new"])
+def test_broken_utf8_anywhere_is_quarantined(field: str) -> None:
+    frame = tick(**{field: "@"}).encode().replace(b"@", b"\xff")
+
+    with pytest.raises(FrameError) as raised:
+        events(frame)
+
+    assert raised.value.reason == "not_utf8"
+
+
+@pytest.mark.parametrize("symbol", ["ß", "ﬁ", "ſ", "ＡＡＰＬ", "аapl"])
+def test_letters_that_only_look_like_a_symbol_are_rejected(symbol: str) -> None:
+    assert events(tick(s=symbol)) == [Rejected("bad_symbol")]
+
+
+def test_a_korean_code_is_another_feeds() -> None:
+    assert events(tick(s="005930")) == [Rejected("other_market")]
+
+
+@pytest.mark.parametrize("venue", [7, {}, "x" * 33])
+def test_a_venue_that_is_none_is_rejected(venue: object) -> None:
+    assert events(tick(s="btcusd", e=venue)) == [Rejected("bad_field")]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +220,10 @@ def test_a_number_of_a_million_digits_is_rejected_quickly() -> None:
         ({"t": None}, "no_time"),
         ({"t": 1.5}, "bad_time"),
         ({"t": "now"}, "bad_time"),
+        ({"t": True}, "bad_time"),
+        ({"t": {}}, "bad_time"),
+        ({"t": str(T)}, "bad_time"),
+        ({"t": -T}, "bad_time"),
         ({"t": T + 600 * 10**9}, "bad_time"),
         ({"t": T - 2 * 86_400 * 10**9}, "old"),
         ({"lp": 1e308}, "extreme"),
@@ -225,6 +282,38 @@ def test_the_unit_of_a_time_is_told_at_each_border(
     assert event_time(text) == instant
 
 
+@pytest.mark.parametrize(
+    ("instant", "flags"),
+    [
+        (NOW + 300 * 10**9, ()),
+        (NOW + 300 * 10**9 + 1, ("bad_time",)),
+        (NOW - 86_400 * 10**9, ()),
+        (NOW - 86_400 * 10**9 - 1, ("old",)),
+    ],
+)
+def test_how_far_a_time_may_be_from_the_receipt(
+    instant: int, flags: tuple[str, ...]
+) -> None:
+    event = one(tick(t=instant))
+
+    assert event.flags == flags
+    assert event.event_ns == (NOW if "bad_time" in flags else instant)
+
+
+@pytest.mark.parametrize(
+    ("price", "flags"),
+    [
+        ("1e-9", ()),
+        ("0.00000000099", ("extreme",)),
+        ("999999999.99", ()),
+        ("1000000000", ("extreme",)),
+        ("1e9", ("extreme",)),
+    ],
+)
+def test_where_a_price_begins_to_be_extreme(price: str, flags: tuple[str, ...]) -> None:
+    assert one(tick().replace("1.5", price)).flags == flags
+
+
 numbers = st.one_of(
     st.none(),
     st.integers(-(10**21), 10**21),
@@ -257,6 +346,13 @@ def test_any_bytes_are_events_or_a_frame_error(frame: bytes) -> None:
     assert all(isinstance(event, Event | Rejected) for event in found)
 
 
-@given(st.from_regex(r"\A[1-9][0-9]{0,6}(\.[0-9]{1,12})?\Z"))
-def test_digits_stay_as_they_were_written(digits: str) -> None:
-    assert one(tick().replace("1.5", digits)).last_price == digits
+@given(
+    st.from_regex(r"\A[1-9][0-9]{0,6}(\.[0-9]{1,12})?([eE][+-]?[0-9])?\Z"),
+    st.sampled_from(["lp", "ap", "bp", "ls", "as", "bs"]),
+)
+def test_digits_stay_as_they_were_written(digits: str, field: str) -> None:
+    names = {"lp": 5, "ls": 6, "ap": 7, "as": 8, "bp": 9, "bs": 10}
+    frame = tick(**({"type": "Q", "ap": 1, "bp": 1} | {field: "@"}))
+    event = one(frame.replace('"@"', digits))
+
+    assert event[names[field]] == digits

@@ -99,7 +99,7 @@ def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
 )
 def test_desired_and_confirmed_always_meet_in_the_end(steps: list[object]) -> None:
     """Whatever happened before, an upstream that answers brings both together."""
-    book = SubscriptionBook(batch=2)
+    book = SubscriptionBook(batch=2, refused_seconds=15)
     now = 0.0
     for step in steps:
         now += 1

@@ -12,8 +12,6 @@ from prometheus_client import CollectorRegistry
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.dead_letters import DeadLetters
 from feedmesh.demand import DemandListener
-from feedmesh.epoch import claim_when_possible
-from feedmesh.errors import SettingsError
 from feedmesh.feed import Link, LinkLimits
 from feedmesh.metrics import BusMetrics, IngestMetrics
 from feedmesh.ops import Readiness, serve_ops
@@ -25,6 +23,7 @@ from feedmesh.wire import tls_context
 from ingest_fmp.ingest import FEED, FmpIngest
 from ingest_fmp.routing import LINKS, route
 from ingest_fmp.settings import Settings
+from ingest_fmp.turn import Turn
 from ingest_fmp.upstream import FmpDialect
 
 
@@ -35,6 +34,8 @@ _SHOW_SECONDS = 1.0
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Run the ingest until *stop* is set."""
+    if settings.key_goes_nowhere:
+        logger.warning("FMP_API_KEY is set, but the URLs lead to this machine")
     registry = CollectorRegistry()
     problems = {"start": "starting"}
     readiness = Readiness({"ingest": lambda: "; ".join(problems.values()) or None})
@@ -45,7 +46,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             stop, stack.enter_async_context(connect_bus(settings, "ingest-fmp"))
         )
         ingest = _Ingest(settings, bus, registry, problems)
-        await unless_stopped(stop, ingest.take_over())
+        problems["start"] = "waiting for the streams"
+        await unless_stopped(stop, ingest.turn.take())
         await job_group(stop, **ingest.jobs())
 
 
@@ -72,6 +74,7 @@ class _Ingest:
             self._metrics,
             settings.fmp_crypto_venue,
         )
+        self.turn = Turn(bus, self._handler)
         self._status = StatusPublisher(bus, FEED, self._handler.next_version)
         self._links = self._make_links()
         self._demand = DemandListener(
@@ -81,18 +84,12 @@ class _Ingest:
             self._wanted,
         )
 
-    async def take_over(self) -> None:
-        """Become the writer and continue from what the last one published."""
-        self._problems["start"] = "waiting for the streams"
-        claim = await claim_when_possible(self._bus, FEED)
-        seeded = await self._handler.take_over(self._bus, claim.epoch)
-        logger.info("took over", extra={"symbols": seeded})
-
     def jobs(self) -> dict[str, Job]:
         """Return everything that runs side by side."""
         links: dict[str, Job] = {f"link_{link.name}": link.run for link in self._links}
         return links | {
             "publisher": self._publisher.run,
+            "turn": self.turn.run,
             "demand": self._demand.run,
             "status": partial(self._status.run, self._links),
             "show": self._show,
@@ -100,25 +97,16 @@ class _Ingest:
 
     def _make_links(self) -> list[Link]:
         settings = self._settings
-        try:
-            tls = tls_context(settings.fmp_ca_file)
-        except OSError as error:
-            raise SettingsError(f"FMP_CA_FILE: {type(error).__name__}") from None
-        urls = {
-            "stocks": settings.fmp_stocks_url,
-            "crypto": settings.fmp_crypto_url,
-            "forex": settings.fmp_forex_url,
-            "stream": settings.fmp_stream_url,
-        }
+        tls = tls_context(settings.fmp_ca_file)
         return [
             Link(
                 FmpDialect(
                     name,
-                    urls[name],
+                    settings.urls[name],
                     settings.fmp_api_key,
                     by_stream=name == "stream",
                     tls=tls,
-                    ping_seconds=settings.fmp_ping,
+                    ping_seconds=settings.fmp_ping or None,
                 ),
                 SubscriptionBook(batch=1 if name == "stream" else 50),
                 self._handler.handle,
@@ -132,13 +120,17 @@ class _Ingest:
 
     def _wanted(self, symbols: frozenset[str]) -> None:
         settings = self._settings
-        routes = route(settings.fmp_product, symbols, settings.fmp_streams)
-        everything = "*" in settings.fmp_symbols
+        routes = route(
+            settings.fmp_product,
+            symbols,
+            settings.fmp_streams,
+            everything=settings.everything,
+        )
         for link in self._links:
             wanted = routes[link.name]
-            link.want(wanted.keys)
-            expected = None if everything else wanted.symbols
+            expected = None if settings.everything else wanted.symbols
             self._handler.expected[link.name] = expected
+            link.want(wanted.keys)
 
     async def _show(self) -> None:
         while True:

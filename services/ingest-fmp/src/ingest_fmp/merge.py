@@ -57,9 +57,11 @@ class _Pair(NamedTuple):
 
 
 _NOTHING = _Pair()
+_DUPLICATE = Duplicate()
+_OTHER_VENUE = OtherVenue()
 
 
-@dataclass
+@dataclass(slots=True)
 class _Symbol:
     trade: _Pair = _NOTHING
     before: _Pair = _NOTHING
@@ -85,6 +87,9 @@ class Merger:
         self._preferred = preferred_venue
         self._symbols: dict[str, _Symbol] = {}
 
+    def __contains__(self, symbol: object) -> bool:
+        return symbol in self._symbols
+
     def seed(self, state: PriceState) -> None:
         """Continue from *state*, which an earlier writer published."""
         at = state.timestamp_ms * 1_000_000
@@ -97,15 +102,21 @@ class Merger:
 
     def merge(self, event: Event, received_ns: int) -> Merged | Duplicate | OtherVenue:
         """Take *event* and return what became of it."""
-        known = self._symbols.setdefault(event.symbol, _Symbol())
-        if not self._leads(known, event.venue, received_ns):
-            return OtherVenue()
-        key = event._replace(event_ns=0, flags=())
-        if event.raw_time and key in known.recent:
-            return Duplicate()
-        known.recent.append(key)
+        known = self._symbols.get(event.symbol)
+        if known is None:
+            known = self._symbols[event.symbol] = _Symbol()
+        if event.market == "crypto" and not self._leads(
+            known, event.venue, received_ns
+        ):
+            return _OTHER_VENUE
+        if event.raw_time:
+            key = _key(event)
+            if key in known.recent:
+                return _DUPLICATE
+            known.recent.append(key)
         late = event.event_ns < known.newest
-        known.newest = max(known.newest, event.event_ns)
+        if not late:
+            known.newest = event.event_ns
         broken = None
         if event.data_type == "B":
             broken = (event.last_price, event.last_size)
@@ -116,11 +127,13 @@ class Merger:
         return Merged(_state(known, event, received_ns), event, flags, broken)
 
     def _leads(self, known: _Symbol, venue: str | None, now: int) -> bool:
-        if venue is None:
-            return True
-        silent = now - known.venue_heard > _VENUE_SILENCE_NS
-        if known.venue not in (None, venue) and not (
-            silent or venue == self._preferred
+        # An event that names no venue is of a venue of its own, as good as any other.
+        heard = known.venue_heard
+        if (
+            venue != known.venue
+            and heard
+            and now - heard <= _VENUE_SILENCE_NS
+            and venue != self._preferred
         ):
             return False
         known.venue = venue
@@ -128,15 +141,37 @@ class Merger:
         return True
 
 
+def _key(event: Event) -> tuple[object, ...]:
+    """Return all that the frame said, without what was made of it."""
+    return (event.data_type, event.raw_time, *event[5:12])
+
+
 def _take(known: _Symbol, event: Event) -> None:
     at = event.event_ns
     if event.last_price is not None and at >= known.trade.at:
+        _take_trade(known, event)
+    known.ask = _newer(known.ask, event.ask_price, event.ask_size, at)
+    known.bid = _newer(known.bid, event.bid_price, event.bid_size, at)
+
+
+def _take_trade(known: _Symbol, event: Event) -> None:
+    trade = _Pair(event.last_price, event.last_size, event.event_ns)
+    # A quote that repeats the last trade is no other trade: what came before it is
+    # still what a break would bring back.
+    if event.data_type == "T" or trade[:2] != known.trade[:2]:
         known.before = known.trade
-        known.trade = _Pair(event.last_price, event.last_size, at)
-    if event.ask_price is not None and at >= known.ask.at:
-        known.ask = _Pair(event.ask_price, event.ask_size, at)
-    if event.bid_price is not None and at >= known.bid.at:
-        known.bid = _Pair(event.bid_price, event.bid_size, at)
+    known.trade = trade
+
+
+def _newer(side: _Pair, price: Digits | None, size: Digits | None, at: int) -> _Pair:
+    if at < side.at:
+        return side
+    if price is not None:
+        # The size goes with its price: an older one belongs to another price.
+        return _Pair(price, size, at)
+    if size is not None and side.price is not None:
+        return _Pair(side.price, size, at)
+    return side
 
 
 def _take_back(known: _Symbol, event: Event) -> None:

@@ -33,14 +33,28 @@ class Wanted(NamedTuple):
 
 
 def route(
-    product: Product, symbols: frozenset[str], streams: tuple[str, ...]
+    product: Product,
+    symbols: frozenset[str],
+    streams: tuple[str, ...],
+    *,
+    everything: bool = False,
 ) -> dict[str, Wanted]:
-    """Return what each link of *product* is for, so that *symbols* flow."""
+    """
+    Return what each link of *product* is for, so that *symbols* flow.
+
+    Args:
+        product: Which one.
+        symbols: Those of other feeds are left out.
+        streams: Of the stream product: where all symbols come from.
+        everything: Whether streams are wanted whatever *symbols* is.
+    """
     markets = {symbol: market_of(symbol) for symbol in symbols}
     ours = frozenset(s for s, market in markets.items() if market in _LEGACY_LINK)
     if product == "stream":
-        # A stream cannot be filtered upstream: it brings everything or nothing.
-        return {"stream": Wanted(frozenset(streams), ours)}
+        # A stream cannot be filtered upstream: it brings everything or nothing. Plans
+        # have an allowance of bytes, so it does not flow for nobody.
+        keys = frozenset(streams if ours or everything else ())
+        return {"stream": Wanted(keys, ours)}
     found = {}
     for market, link in _LEGACY_LINK.items():
         chosen = frozenset(symbol for symbol in ours if markets[symbol] == market)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
 from feedmesh.settings import Duration, Port, ServiceSettings, Symbols, WebSocketUrl
+from feedmesh.symbols import market_of
+from feedmesh.wire import tls_context
 
 
 __all__ = ["Settings"]
@@ -21,7 +24,24 @@ _REAL_HOST = "financialmodelingprep.com"
 def _names(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(
+        dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
+    )
+
+
+def _certificates(path: Path | None) -> Path | None:
+    # Now, not at the first connect: a bad file is a bad setting.
+    try:
+        tls_context(path)
+    except OSError as error:
+        raise ValueError(f"holds no certificates ({type(error).__name__})") from None
+    return path
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than 0")
+    return seconds
 
 
 class Settings(ServiceSettings, frozen=True, extra="forbid"):
@@ -40,7 +60,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
         fmp_symbols: Always subscribed; ``*`` (stream product only) publishes all.
         fmp_crypto_venue: The venue that leads a pair whenever it is heard.
         fmp_silence: Without any frame for so long, a link is presumed dead.
-        fmp_ping: Between protocol pings.
+        fmp_ping: Between protocol pings; ``0s`` sends none.
         fmp_grace: How long a symbol is kept after the last who wanted it.
         fmp_ca_file: Certificates that are trusted besides the system's.
     """
@@ -61,25 +81,63 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
     )
     fmp_symbols: Symbols = ()
     fmp_crypto_venue: str = ""
-    fmp_silence: Duration = 75.0
+    fmp_silence: Annotated[Duration, AfterValidator(_positive)] = 75.0
     fmp_ping: Duration = 20.0
     fmp_grace: Duration = 60.0
-    fmp_ca_file: Path | None = None
+    fmp_ca_file: Annotated[Path | None, AfterValidator(_certificates)] = None
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if "*" in self.fmp_symbols and self.fmp_product != "stream":
+        if self.everything and self.fmp_product != "stream":
             raise ValueError("FMP_SYMBOLS may be * only with FMP_PRODUCT=stream")
+        if any(market_of(symbol) == "kr" for symbol in self.fmp_symbols):
+            raise ValueError("FMP_SYMBOLS holds Korean codes, which are another feed's")
         if self.fmp_product == "stream" and not self.fmp_streams:
             raise ValueError("FMP_STREAMS must name a stream with FMP_PRODUCT=stream")
-        hosts = [urlsplit(url).hostname or "" for url in self._urls]
-        real = any(host.endswith(_REAL_HOST) for host in hosts)
-        if real and self.fmp_api_key.get_secret_value() == _SIMULATED_KEY:
-            raise ValueError("FMP_API_KEY is required for the real upstream")
+        self._check_key()
         return self
 
+    def _check_key(self) -> None:
+        hosts = [urlsplit(url).hostname or "" for url in self.urls.values()]
+        simulated = self.fmp_api_key.get_secret_value() == _SIMULATED_KEY
+        if simulated and any(_is_real(host) for host in hosts):
+            raise ValueError("FMP_API_KEY is required for the real upstream")
+        # Set on purpose, the simulator's key may be meant for one elsewhere.
+        given = "fmp_api_key" in self.model_fields_set
+        if not given and not all(_is_loopback(host) for host in hosts):
+            raise ValueError("FMP_API_KEY is required for an upstream elsewhere")
+
     @property
-    def _urls(self) -> tuple[str, ...]:
+    def everything(self) -> bool:
+        """Whether all symbols are published."""
+        return "*" in self.fmp_symbols
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where each link of the product leads."""
         if self.fmp_product == "stream":
-            return (self.fmp_stream_url,)
-        return self.fmp_stocks_url, self.fmp_crypto_url, self.fmp_forex_url
+            return {"stream": self.fmp_stream_url}
+        return {
+            "stocks": self.fmp_stocks_url,
+            "crypto": self.fmp_crypto_url,
+            "forex": self.fmp_forex_url,
+        }
+
+    @property
+    def key_goes_nowhere(self) -> bool:
+        """Whether a key is set though only this machine is asked: worth a warning."""
+        hosts = [urlsplit(url).hostname or "" for url in self.urls.values()]
+        return self.fmp_api_key.get_secret_value() != _SIMULATED_KEY and all(
+            _is_loopback(host) for host in hosts
+        )
+
+
+def _is_real(host: str) -> bool:
+    return host == _REAL_HOST or host.endswith(f".{_REAL_HOST}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -25,17 +25,19 @@ from feedmesh.wire import Wire, open_wire
 
 __all__ = ["FmpDialect"]
 
+_BOM = b"\xef\xbb\xbf"
 _OK = 200
 # Frames that may come before the answer to a login; the limit on time is the link's.
 _EARLY_FRAMES = 1000
 _BUSY = ("another location", "maximum number of connections", "maximum connections")
-_UNAUTHORIZED = ("unauthorized", "not authorized")
+_UNAUTHORIZED = ("unauthorized", "not authorized")  # any case
 
 
 class _Answer(msgspec.Struct):
+    # Only the event is sure; the rest is looked at with care.
     event: str
-    status: int | None = None
-    message: str | None = None
+    status: Any = None
+    message: Any = None
     data: Any = None
 
 
@@ -52,7 +54,7 @@ class FmpDialect:
         api_key: For the login message.
         by_stream: Whether subscriptions name streams rather than tickers.
         tls: Verifies the upstream.
-        ping_seconds: Between protocol pings.
+        ping_seconds: Between protocol pings; None sends none.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class FmpDialect:
         *,
         by_stream: bool,
         tls: ssl.SSLContext,
-        ping_seconds: float,
+        ping_seconds: float | None,
     ) -> None:
         self.link = link
         self._url = url
@@ -114,8 +116,8 @@ class FmpDialect:
         if b'"event"' not in frame:
             return None
         try:
-            answer = _decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            answer = _decode(frame.removeprefix(_BOM))
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return None
         status, message = _outcome(answer)
         error = _error(answer.event, status, message)
@@ -127,10 +129,10 @@ class FmpDialect:
             case "login":
                 return Control.LOGIN
             case "subscribe":
-                agreed = status in (None, _OK)
+                agreed = _agrees(status, message)
                 return Control.SUBSCRIBED if agreed else Control.SUBSCRIBE_REFUSED
             case "unsubscribe":
-                agreed = status in (None, _OK)
+                agreed = _agrees(status, message)
                 return Control.UNSUBSCRIBED if agreed else Control.UNSUBSCRIBE_REFUSED
             case _:
                 return Control.OTHER
@@ -147,12 +149,21 @@ def _outcome(answer: _Answer) -> tuple[int | None, str]:
     )
 
 
-def _error(event: str, status: int | None, message: str) -> FeedError | None:
+def _agrees(status: int | None, message: str) -> bool:
+    # The text of a success is not documented, that of a refusal is known.
+    return status in (None, _OK) and not _says(message, _UNAUTHORIZED)
+
+
+def _says(message: str, texts: tuple[str, ...]) -> bool:
     said = message.lower()
-    if any(text in said for text in _BUSY):
+    return any(text in said for text in texts)
+
+
+def _error(event: str, status: int | None, message: str) -> FeedError | None:
+    if _says(message, _BUSY):
         return FeedBusyError("slot_taken")
     if event == "login" and status != _OK:
-        if status == 401 or any(text in said for text in _UNAUTHORIZED):
+        if status == 401 or _says(message, _UNAUTHORIZED):
             return FeedRefusedError("unauthorized")
         return FeedRefusedError("login_refused")
     return None

@@ -13,12 +13,13 @@ from functools import partial
 import httpx
 from prometheus_client import CollectorRegistry
 
+from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.dead_letters import DeadLetters
 from feedmesh.demand import DemandListener
 from feedmesh.epoch import claim_when_possible
-from feedmesh.errors import FeedError, FeedRefusedError, SettingsError
+from feedmesh.errors import BusError, FeedError, FeedRefusedError, SettingsError
 from feedmesh.feed import Link, LinkLimits
 from feedmesh.log_publisher import LogPublisher
 from feedmesh.metrics import BusMetrics, IngestMetrics
@@ -26,6 +27,8 @@ from feedmesh.ops import Readiness, serve_ops
 from feedmesh.price_publisher import PricePublisher
 from feedmesh.service import Job, bind, job_group, run_service, unless_stopped
 from feedmesh.status import StatusPublisher
+from feedmesh.stored import last_of
+from feedmesh.streams import NEWS
 from feedmesh.subscriptions import SubscriptionBook
 from feedmesh.symbols import market_of
 from feedmesh.wire import tls_context
@@ -131,9 +134,10 @@ class _Ingest:
     async def take_over(self) -> None:
         """Become the writer and continue from what the last one published."""
         self._problems["start"] = "waiting for the streams"
-        claim = await claim_when_possible(self._bus, FEED)
-        self._log = LogPublisher(self._bus, claim)
-        items = await self._handler.take_over(self._bus, claim.epoch, self._log)
+        self._claim = await claim_when_possible(self._bus, FEED)
+        self._log = LogPublisher(self._bus, self._claim)
+        epoch = self._claim.epoch
+        items = await self._handler.take_over(self._bus, epoch, self._log)
         logger.info("took over", extra={"items": items})
 
     async def flush(self, seconds: float) -> bool:
@@ -212,8 +216,24 @@ class _Ingest:
 
     async def _fence(self) -> None:
         """End the process once another writer has taken over."""
-        await self._log.fenced.wait()
-        raise RuntimeError("another writer has taken over")
+        while True:
+            await self._log.fenced.wait()
+            if not await self._claim_is_forgotten():
+                raise RuntimeError("another writer has taken over")
+            # The stream was lost and made anew: nobody else has claimed.
+            epoch = self._claim.epoch
+            self._claim = await claim_when_possible(self._bus, FEED, after=epoch)
+            self._handler.continue_under(self._claim.epoch)
+            self._log.adopt(self._claim)
+
+    async def _claim_is_forgotten(self) -> bool:
+        pauses = backoff(0.05, 1.0)
+        while True:
+            try:
+                return await last_of(self._bus, NEWS, subjects.epoch(FEED)) is None
+            except BusError as error:
+                logger.debug("claim: %s", error)
+                await asyncio.sleep(next(pauses))
 
     async def _show(self) -> None:
         while True:

@@ -78,6 +78,10 @@ class LsIngest:
         """Return the version of the next message of this writer."""
         return self._epoch, next(self._seq)
 
+    def continue_under(self, epoch: int) -> None:
+        """Go on writing under *epoch*, with all that is known."""
+        self._epoch = epoch
+
     async def take_over(self, bus: Bus, epoch: int, news: LogPublisher) -> int:
         """
         Write under *epoch* from where the last writer stopped; return items read.
