@@ -253,6 +253,36 @@ async def test_a_key_that_is_used_again_keeps_both_items(
     assert [i["title"] for i in news.news() if i["realkey"] == key] == ["하나", "둘"]
 
 
+async def test_a_burst_of_twenty_thousand_items_loses_none(
+    mesh: Mesh, news: Listener
+) -> None:
+    service = mesh.services["ingest_ls"]
+    await good_item(mesh, news)
+    heard = len(news.news())
+    stored = await service.metric("feedmesh_ingest_published_total", kind="news")
+    before = await service.metric("feedmesh_ingest_received_total")
+    await mesh.simulator.call(
+        *("POST", "/fault"),
+        target="ls.ws",
+        kind="burst",
+        count=20_000,
+        per_second=20_000,
+        what="news",
+    )
+    async with asyncio.timeout(60):
+        while await service.metric("feedmesh_ingest_received_total") < before + 20_000:
+            await asyncio.sleep(0.2)
+        while await service.metric("feedmesh_ingest_backlog", kind="news"):
+            await asyncio.sleep(0.2)
+        published = await service.metric("feedmesh_ingest_published_total", kind="news")
+        while len(news.heard) < heard + published - stored:
+            await asyncio.sleep(0.2)
+    await good_item(mesh, news)
+
+    assert published - stored > 19_000  # the others repeat a key and a text
+    assert len(news.news()) == heard + published - stored + 1
+
+
 async def test_every_event_is_accounted_for(
     mesh: Mesh, prices: Listener, news: Listener
 ) -> None:

@@ -42,6 +42,7 @@ ANNOUNCE_SECONDS: Final = 3.0
 # Announcers that have missed this many seconds are gone.
 _SILENCE_SECONDS = 4 * ANNOUNCE_SECONDS
 _MAX_ANNOUNCERS = 1000
+_PINS_SECONDS = 1.0
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -154,6 +155,7 @@ class DemandListener:
         self._changed = changed
         self._wake = asyncio.Event()
         self._pins_due = True
+        self._pins_read_at = 0.0
         bus.on_doubt(self._doubt)
 
     async def run(self) -> None:
@@ -163,12 +165,14 @@ class DemandListener:
         await self._ask()
         while True:
             self._wake.clear()
-            if self._pins_due:
-                await self._read_pins()
             now = asyncio.get_running_loop().time()
+            # Read again in any case: a pin may be heard before the stream has it.
+            if self._pins_due or now - self._pins_read_at >= _PINS_SECONDS:
+                self._pins_read_at = now
+                await self._read_pins()
             self._changed(self._always | self._pinned | self._book.wanted(now))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(_PINS_SECONDS):
                     await self._wake.wait()
 
     def _doubt(self) -> None:

@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.epoch import Claim
+from feedmesh.errors import BusError
 
 
 __all__ = ["LogEntry", "LogMessage", "LogPublisher"]
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _ACK_SECONDS = 3.0
 _MAX_BATCH = 1000  # what the server takes in one atomic batch
+_FULL_BATCH = 500
 
 # Error codes of the JetStream API.
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -104,10 +106,35 @@ class LogPublisher:
     async def run(self) -> None:
         """Publish what is queued, for ever."""
         while True:
-            entry = await self._queue.get()
-            self._in_flight = 1
-            await self._store(entry)
+            entries = [await self._queue.get()]
+            size = len(entries[0].messages)
+            # What has piled up goes out together: a burst must not cost a round trip
+            # for each of its items.
+            while size < _FULL_BATCH and not self._queue.empty():
+                entries.append(self._queue.get_nowait())
+                size += len(entries[-1].messages)
+            self._in_flight = len(entries)
+            if size > _MAX_BATCH or not await self._store_together(entries):
+                for entry in entries:
+                    await self._store(entry)
+                    self._in_flight -= 1
             self._in_flight = 0
+
+    async def _store_together(self, entries: list[LogEntry]) -> bool:
+        """Store *entries* in one batch; False if they must go one by one."""
+        if len(entries) == 1:
+            return False
+        messages = tuple(message for entry in entries for message in entry.messages)
+        try:
+            reply = await self._send_batch(messages)
+        except (NatsError, TimeoutError, ConnectionError, BusError):
+            return False
+        if self._outcome(reply) is not True:
+            return False
+        self.stored += len(entries)
+        for entry in entries:
+            self.on_stored(entry, True)
+        return True
 
     async def _store(self, entry: LogEntry) -> None:
         pauses = backoff(0.05, 2.0)
@@ -134,7 +161,7 @@ class LogPublisher:
             if len(entry.messages) == 1:
                 return await self._publish_one(entry.messages[0])
             return await self._publish_batch(entry.messages[:_MAX_BATCH])
-        except (NatsError, TimeoutError, ConnectionError) as error:
+        except (NatsError, TimeoutError, ConnectionError, BusError) as error:
             logger.debug("publish: %s", str(error) or type(error).__name__)
             return None
 
@@ -146,9 +173,18 @@ class LogPublisher:
         return self._outcome(reply)
 
     async def _publish_batch(self, messages: tuple[LogMessage, ...]) -> bool | None:
+        reply = await self._send_batch(messages)
+        if _error_code(reply) == _DUPLICATE_IN_BATCH:
+            return await self._publish_each(messages)
+        return self._outcome(reply)
+
+    async def _send_batch(self, messages: tuple[LogMessage, ...]) -> Msg:
+        """Send *messages* as one atomic batch; return what the stream says of it."""
+        if not self._bus.connected:
+            raise BusError("NATS is not connected")
         batch = self._bus.nc.new_inbox().rpartition(".")[2]
-        *head, last = enumerate(messages, start=1)
-        for number, message in head:
+        *first, last = enumerate(messages, start=1)
+        for number, message in first:
             await self._bus.nc.publish(
                 message.subject,
                 message.encode(),
@@ -157,13 +193,9 @@ class LogPublisher:
         number, message = last
         headers = self._batch_headers(message, batch, number)
         headers["Nats-Batch-Commit"] = "1"
-        reply = await self._bus.nc.request(
+        return await self._bus.nc.request(
             message.subject, message.encode(), timeout=_ACK_SECONDS, headers=headers
         )
-        code = _error_code(reply)
-        if code == _DUPLICATE_IN_BATCH:
-            return await self._publish_each(messages)
-        return self._outcome(reply)
 
     async def _publish_each(self, messages: tuple[LogMessage, ...]) -> bool | None:
         """Send one by one what was stored in part before, by an earlier version."""
@@ -188,6 +220,7 @@ class LogPublisher:
         return headers
 
     def _outcome(self, reply: Msg) -> bool | None:
+        """Return whether it was new; None if it was refused."""
         answer = json.loads(reply.data)
         error = answer.get("error")
         if error is None:

@@ -7,6 +7,8 @@ extra certificates can be loaded; verification is never switched off.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,13 +32,20 @@ MAX_FRAME_BYTES = 1024 * 1024
 # upstream down.
 _MAX_QUEUE = 1024
 _MAX_RETRY_AFTER = 3600.0
+_NO_PONG = 1011
 
 
 class Wire:
-    """One open connection; frames go out as text and come in as bytes."""
+    """
+    One open connection; frames go out as text and come in as bytes.
+
+    Attributes:
+        heard: When a frame or a pong last came, by the clock of the event loop.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self.heard = asyncio.get_running_loop().time()
 
     async def send(self, text: str) -> None:
         """
@@ -60,9 +69,30 @@ class Wire:
             FeedLostError: If the connection is gone.
         """
         try:
-            return await self._connection.recv(decode=False)
+            frame = await self._connection.recv(decode=False)
         except ConnectionClosed as error:
             raise _closed(error) from None
+        self.heard = asyncio.get_running_loop().time()
+        return frame
+
+    async def keep_alive(self, ping_seconds: float) -> None:
+        """
+        Ping every *ping_seconds*; close when nothing has come for twice as long.
+
+        The library would close for a missing pong even while data flows, and no
+        upstream promises to answer pings.
+        """
+        now = asyncio.get_running_loop().time
+        with contextlib.suppress(ConnectionClosed):
+            while (left := self.heard + 2 * ping_seconds - now()) > 0:
+                await asyncio.sleep(min(ping_seconds, left))
+                pong = await self._connection.ping()
+                asyncio.ensure_future(pong).add_done_callback(self._pong)
+            await self._connection.close(_NO_PONG)
+
+    def _pong(self, pong: asyncio.Future[float]) -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            self.heard = asyncio.get_running_loop().time()
 
 
 class _Connect(connect):
@@ -86,8 +116,8 @@ async def open_wire(
         url: ``ws://`` or ``wss://``.
         tls: Used for ``wss://``.
         headers: Sent with the handshake.
-        ping_seconds: Between protocol pings, and the wait for each answer; None
-            sends none.
+        ping_seconds: Between protocol pings; when neither an answer nor anything
+            else comes for twice as long, the connection is lost. None sends none.
 
     Raises:
         FeedLostError: If trying again may help.
@@ -98,8 +128,7 @@ async def open_wire(
             url,
             ssl=tls if url.startswith("wss:") else None,
             additional_headers=dict(headers or {}),
-            ping_interval=ping_seconds,
-            ping_timeout=ping_seconds,
+            ping_interval=None,  # Wire.keep_alive pings
             close_timeout=2.0,
             max_size=MAX_FRAME_BYTES,
             max_queue=_MAX_QUEUE,
@@ -108,10 +137,13 @@ async def open_wire(
         )
     except (OSError, EOFError, InvalidHandshake, InvalidURI) as error:
         raise _not_opened(error) from error
-    try:
-        yield Wire(connection)
-    finally:
-        await connection.close()
+    wire = Wire(connection)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(connection.close)
+        if ping_seconds is not None:
+            pinging = asyncio.create_task(wire.keep_alive(ping_seconds), name="ping")
+            stack.callback(pinging.cancel)
+        yield wire
 
 
 def tls_context(extra_certificates: Path | None) -> ssl.SSLContext:
@@ -159,7 +191,7 @@ def _retry_after(text: str | None) -> float | None:
 def _closed(error: ConnectionClosed) -> FeedLostError:
     if error.sent is not None and not error.rcvd_then_sent:
         # We closed: a frame over the limit (1009), a broken one (1002), no pong (1011).
-        reason = {1009: "frame_too_big", 1002: "protocol", 1011: "no_pong"}
+        reason = {1009: "frame_too_big", 1002: "protocol", _NO_PONG: "no_pong"}
         return FeedLostError(reason.get(error.sent.code, "closed_by_us"))
     if error.rcvd is None:
         return FeedLostError("dropped")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import pytest
 from edge_harness import Client, EdgeProcess, Writer, run_edge
 from nats.js.api import StreamSource, SubjectTransform
 from nats_process import NatsProcess
@@ -186,15 +187,16 @@ async def test_a_client_that_does_not_read_gets_the_newest_and_costs_little(
             await writer.unconfirmed_price("AAPL", last_price=str(number))
             if number % 100 == 0:
                 await asyncio.sleep(0)
-        everything = await reading
-        conflated = await edge.service.metric("feedmesh_edge_conflated_total")
+        quickly = await reading
         slow.connection.transport.resume_reading()
-        received = await received_until(slow, updates)
+        slowly = await received_until(slow, updates)
+        conflated = await edge.service.metric("feedmesh_edge_conflated_total")
 
-    assert everything == list(range(1, updates + 1))
-    assert conflated > 0
-    assert len(received) == updates - conflated
-    assert received == sorted(received)
+    assert len(slowly) < len(quickly)
+    # On a busy machine the quick one may be behind at times as well.
+    assert len(quickly) + len(slowly) + conflated == 2 * updates
+    assert quickly == sorted(set(quickly))
+    assert slowly == sorted(set(slowly))
 
 
 async def test_a_client_that_never_reads_is_closed(
@@ -218,6 +220,30 @@ async def test_a_client_that_never_reads_is_closed(
             return await edge.service.metric("feedmesh_edge_clients") == 0
 
         await eventually(gone)
+
+
+async def test_a_client_that_asks_and_never_reads_is_not_answered_for_ever(
+    edge: EdgeProcess, writer: Writer
+) -> None:
+    """Its replies are bounded: the edge stops taking its requests."""
+    async with edge.prices() as greedy, edge.prices() as other:
+        greedy.connection.transport.pause_reading()
+
+        async def ask_for_ever() -> None:
+            while True:
+                await greedy.connection.send("[]")
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask_for_ever(), 3)
+        await other.subscribe("AAPL")
+        await writer.price("AAPL", last_price="1")
+
+        assert (await other.json())["last_price"] == 1
+        errors = "feedmesh_edge_request_errors_total"
+        before = await edge.service.metric(errors)
+        await asyncio.sleep(0.5)
+        assert await edge.service.metric(errors) == before
+        greedy.connection.transport.abort()
 
 
 async def test_too_many_clients_are_told_to_come_later(

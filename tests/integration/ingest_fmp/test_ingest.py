@@ -253,8 +253,30 @@ async def test_prices_flow_again_after_a_fault(
         return any(m.frame["last_price"] == 7.25 for m in reader.messages)
 
     await eventually(arrives, "a price after the fault")
-    assert (await simulated(simulator, "fmp.stocks"))["connections_max"] == 1
+    if kind != "half_open":  # such an upstream does not see its connection end
+        assert (await simulated(simulator, "fmp.stocks"))["connections_max"] == 1
     await ingest.assert_accounted()
+
+
+async def test_an_upstream_that_ignores_pings_is_kept_while_it_says_something(
+    start: StartIngest, simulator: Simulator
+) -> None:
+    """Nobody knows whether FMP answers pings; heartbeats are proof enough."""
+    env = urls(simulator) | {"FMP_PING": "300ms"}
+    ingest = await start(FMP_SYMBOLS="AAPL", **env)
+    await ingest.confirmed("stocks", 1)
+    await simulator.call(
+        "POST", "/fault", target="fmp.stocks", kind="heartbeat", interval=0.2
+    )
+    await simulator.call("POST", "/fault", target="fmp.stocks", kind="no_pong")
+    # Ten times as long as a silent upstream would be given.
+    await ingest.counted(30, "control_frames", link="stocks", control="heartbeat")
+    assert await ingest.count("reconnects") == 0
+
+    await simulator.call(
+        "POST", "/fault", target="fmp.stocks", kind="heartbeat", mode="off"
+    )
+    await ingest.counted(1, "reconnects", link="stocks", reason="no_pong")
 
 
 async def test_a_refusal_is_told_in_the_status_and_is_no_reason_to_be_unready(

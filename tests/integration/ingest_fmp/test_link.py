@@ -101,7 +101,7 @@ class Bench:
 
 @asynccontextmanager
 async def linked(
-    upstream: Upstream,
+    upstream: Upstream | PlainHttp,
     *symbols: str,
     by_stream: bool = False,
     ca: Path | None = None,
@@ -405,6 +405,75 @@ async def test_binary_and_fragmented_frames_and_pings_between_them_arrive() -> N
         await connection.send(parts())
 
         assert [await bench.frame(), await bench.frame()] == [b"\x00\xff", b"one frame"]
+
+
+class PlainHttp:
+    """Answers every upgrade with one status, like a proxy that has a bad day."""
+
+    def __init__(self, status: int, *headers: str) -> None:
+        lines = [f"HTTP/1.1 {status} No", "Content-Length: 0", "Connection: close"]
+        self._answer = ("\r\n".join([*lines, *headers]) + "\r\n\r\n").encode()
+        self.connects: list[float] = []
+        self.url = ""
+
+    async def __call__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.connects.append(asyncio.get_running_loop().time())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self._answer)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def run_plain_http(status: int, *headers: str) -> AsyncIterator[PlainHttp]:
+    plain = PlainHttp(status, *headers)
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server:
+        plain.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield plain
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [
+        (401, LinkState.REFUSED, "http_401"),
+        (403, LinkState.REFUSED, "http_403"),
+        (404, LinkState.DOWN, "http_404"),
+        (429, LinkState.DOWN, "http_429"),
+        (502, LinkState.DOWN, "http_502"),
+        (200, LinkState.DOWN, "http_other"),
+    ],
+)
+async def test_a_refused_upgrade_is_mapped(
+    status: int, state: LinkState, reason: str
+) -> None:
+    async with run_plain_http(status) as plain, linked(plain, "A") as bench:
+        await bench.state(state, reason)
+
+
+async def test_an_upstream_that_asks_us_to_wait_is_obeyed() -> None:
+    async with (
+        run_plain_http(429, "Retry-After: 1") as plain,
+        linked(plain, "A") as bench,
+    ):
+        await bench.state(LinkState.DOWN, "http_429")
+        async with asyncio.timeout(5):
+            while len(plain.connects) < 2:
+                await asyncio.sleep(0.05)
+
+    assert plain.connects[1] - plain.connects[0] >= 1
+
+
+async def test_a_redirect_is_not_followed_with_the_key() -> None:
+    async with (
+        run_upstream() as elsewhere,
+        run_plain_http(301, f"Location: {elsewhere.url}") as plain,
+        linked(plain, "A") as bench,
+    ):
+        await bench.state(LinkState.DOWN, "http_301")
+        assert elsewhere.sessions == []
 
 
 _OPENSSL = """

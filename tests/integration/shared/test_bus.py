@@ -97,6 +97,25 @@ async def test_an_item_and_its_copies_are_stored_in_order(bus: Bus) -> None:
     assert publisher.stored == 20
 
 
+async def test_a_burst_is_stored_whole_in_order_and_soon(bus: Bus) -> None:
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    known = entry(7, "005930")
+    task = asyncio.create_task(publisher.run())
+    publisher.offer(known)
+    assert await publisher.flushed(10)
+
+    # Among twenty thousand new items is one that the stream has already.
+    for number in range(20_000):
+        publisher.offer(entry(number, *(["005930"] if number % 10 == 7 else [])))
+    assert await publisher.flushed(60)
+    task.cancel()
+
+    texts = [text for _, text in await stored(bus, NEWS, "news.*")]
+    expected = [f"item {number}" for number in range(20_000) if number != 7]
+    assert texts == ["item 7", *expected]
+    assert (publisher.stored, publisher.duplicates) == (20_000, 1)
+
+
 async def test_an_item_that_is_sent_twice_is_stored_once(bus: Bus) -> None:
     publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
     task = asyncio.create_task(publisher.run())

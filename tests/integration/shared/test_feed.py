@@ -224,6 +224,19 @@ async def test_a_silent_link_is_given_up_and_heartbeats_keep_it() -> None:
         assert harness.link.status().state is LinkState.LIVE
 
 
+async def test_a_planned_renewal_opens_the_link_anew() -> None:
+    upstream = Upstream(login_and_wait)
+    async with running(upstream) as harness:
+        await harness.state(LinkState.LIVE)
+        harness.link.renew("planned")
+        async with asyncio.timeout(5):
+            while len(upstream.connects) < 2:
+                await asyncio.sleep(0.01)
+        await harness.state(LinkState.LIVE)
+
+    assert upstream.most_open == 1
+
+
 async def test_opening_is_limited_in_time() -> None:
     async def never_answers(connection: ServerConnection) -> None:
         await connection.wait_closed()

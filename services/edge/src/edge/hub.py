@@ -52,7 +52,7 @@ class PriceSession:
 
     def reply(self, payload: bytes) -> None:
         """Have a reply sent, after what was offered before it."""
-        # Replies are bounded by requests, which are not read while writing blocks.
+        # Not conflated: no further request is taken while the client is blocked.
         self._buffer.append(text_frame(payload))
         self.flush()
 

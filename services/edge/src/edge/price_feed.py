@@ -89,9 +89,12 @@ async def serve_prices(
 ) -> None:
     """Do what the client asks until it leaves."""
     await websocket.accept()
-    session = hub.join(outlet_of(websocket))
+    outlet = outlet_of(websocket)
+    session = hub.join(outlet)
     try:
         while True:
+            # Who does not read its replies may ask nothing more for now.
+            await outlet.writable()
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
