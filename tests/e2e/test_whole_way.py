@@ -40,7 +40,7 @@ FOREX_QUOTE = (
     '"bp":1.07856,"bs":1000000}'
 )
 
-PRICE_CASES = [
+PRICE_CASES: list[tuple[str, str, dict[str, Any]]] = [
     (
         "fmp.stocks",
         STOCK_QUOTE,
@@ -84,6 +84,54 @@ PRICE_CASES = [
             "ask_size": None,
             "bid_price": None,
             "bid_size": None,
+        },
+    ),
+    (
+        "fmp.stocks",
+        '{"s":"nvda","t":1645216790788174600,"type":"T","ap":null,"as":null,'
+        '"bp":null,"bs":null,"lp":152.17,"ls":100}',
+        {
+            "symbol": "NVDA",
+            "timestamp": 1645216790788,
+            "data_type": "T",
+            "last_price": 152.17,
+            "last_size": 100,
+            "ask_price": None,
+            "ask_size": None,
+            "bid_price": None,
+            "bid_size": None,
+        },
+    ),
+    (
+        # A trade break alone: the trade that it takes back never becomes a price.
+        "fmp.stocks",
+        '{"s":"tsla","t":1645216790788174600,"type":"B","lp":152.17,"ls":100}',
+        {
+            "symbol": "TSLA",
+            "timestamp": 1645216790788,
+            "data_type": "B",
+            "last_price": None,
+            "last_size": None,
+            "ask_price": None,
+            "ask_size": None,
+            "bid_price": None,
+            "bid_size": None,
+        },
+    ),
+    (
+        "fmp.stocks",
+        '[{"s":"amzn","t":1645216790788174600,"type":"Q","ap":152.46,"as":200,'
+        '"bp":152.31,"bs":100,"lp":null,"ls":null}]',
+        {
+            "symbol": "AMZN",
+            "timestamp": 1645216790788,
+            "data_type": "Q",
+            "last_price": None,
+            "last_size": None,
+            "ask_price": 152.46,
+            "ask_size": 200,
+            "bid_price": 152.31,
+            "bid_size": 100,
         },
     ),
     (
@@ -143,8 +191,9 @@ def news_frame(realkey: str, title: str, code: str = "", provider: str = "23") -
 
 
 async def test_official_price_frames_arrive_field_by_field(mesh: Mesh) -> None:
-    client = mesh.prices("AAPL", "KEY", "MSFT", "BTCUSD", "EURUSD")
-    await mesh.subscribed("fmp.stocks", "aapl", "key", "msft")
+    client = mesh.prices(*(expected["symbol"] for _, _, expected in PRICE_CASES))
+    stocks = [e["symbol"] for target, _, e in PRICE_CASES if target == "fmp.stocks"]
+    await mesh.subscribed("fmp.stocks", *stocks)
     await mesh.subscribed("fmp.crypto", "btcusd")
     await mesh.subscribed("fmp.forex", "eurusd")
     for target, frame, expected in PRICE_CASES:
@@ -156,6 +205,26 @@ async def test_official_price_frames_arrive_field_by_field(mesh: Mesh) -> None:
 
     digits = next(text for text in client.heard if '"MSFT"' in text)
     assert '"last_price": 152.170,' in digits
+
+
+async def test_a_quote_of_the_stream_product_arrives_field_by_field(
+    tmp_path: Path,
+) -> None:
+    env = {"FMP_PRODUCT": "stream"}
+    quote = (
+        '{"symbol":"AAPL","name":"Apple Inc.","price":198.420,"change":2.41,'
+        '"changesPercentage":1.23,"volume":12345678,"timestamp":1747473420,'
+        '"type":"stock","updatedAt":"2026-05-15T16:30:00.504Z"}'
+    )
+    async with run_mesh(tmp_path, env=env) as mesh:
+        client = mesh.prices("AAPL")
+        await mesh.subscribed("fmp.stream", "fmp-us-equities-stream")
+        await mesh.simulator.inject("fmp.stream", {"text": quote})
+        got = await client.until(lambda m: m["symbol"] == "AAPL")
+
+    assert '"last_price": 198.420,' in client.heard[0]
+    assert (got["timestamp"], got["data_type"]) == (1747473420000, "T")
+    assert [got[name] for name in ("last_size", "ask_price", "bid_price")] == [None] * 3
 
 
 async def test_official_news_frames_arrive_field_by_field(mesh: Mesh) -> None:

@@ -399,6 +399,8 @@ async def test_waits_unready_for_the_streams_and_never_makes_them(
 
     await ensure_streams(js)
     await ingest.process.ready()
+    claims = [line for line in ingest.process.lines if "writing for a feed" in line]
+    assert len(claims) == 1
     await connected(ingest, upstream, "AAPL")
 
 

@@ -338,31 +338,33 @@ def _price(value: object, flags: list[str]) -> Digits | None:
         return None
     # What a double cannot hold, clients would read as 0 or as infinity.
     number = float(digits)
+    if _LEAST_USUAL <= number < _MOST_USUAL:
+        return digits
     if not 0.0 < number < _INFINITE:
         return None
-    if not _LEAST_USUAL <= number < _MOST_USUAL:
-        flags.append("extreme")
+    flags.append("extreme")
     return digits
 
 
 def _size(value: object, flags: list[str], *, whole: bool) -> Digits | None:
     """Return the digits of a size; None if it cannot be one."""
+    if type(value) is int:
+        return str(value) if 0 <= value < _BEYOND else None
     digits = _digits(value)
     if digits is None or digits[0] == "-":
         return None
-    if type(value) is not int:
-        number = float(digits)
-        if number == _INFINITE:
-            return None
-        if whole and not number.is_integer():
-            flags.append("fractional_size")
+    number = float(digits)
+    if number == _INFINITE:
+        return None
+    if whole and not number.is_integer():
+        flags.append("fractional_size")
     return digits
 
 
 def _digits(value: object) -> Digits | None:
     """Return the text of a number; None if it is too long to be one of a market."""
+    if type(value) is _Fraction:
+        return str(value) if len(value) <= _MAX_DIGITS else None
     if type(value) is int:
         return str(value) if -_BEYOND < value < _BEYOND else None
-    if type(value) is not _Fraction:
-        raise FrameError("bad_field")
-    return str(value) if len(value) <= _MAX_DIGITS else None
+    raise FrameError("bad_field")

@@ -29,14 +29,12 @@ class Turn:
 
     async def take(self) -> None:
         """Become the writer, and continue from what the last one published."""
+        after = self._claim.epoch if self._claim else 0
+        self._claim = await claim_when_possible(self._bus, FEED, after=after)
         pauses = backoff(0.05, 1.0)
         while True:
-            after = self._claim.epoch if self._claim else 0
-            claim = await claim_when_possible(self._bus, FEED, after=after)
-            # Kept at once: a later one must be higher even if the rest fails.
-            self._claim = claim
             try:
-                symbols = await self._handler.take_over(self._bus, claim.epoch)
+                symbols = await self._handler.take_over(self._bus, self._claim.epoch)
             except BusError as error:
                 logger.debug("last prices: %s", error)
                 await asyncio.sleep(next(pauses))
