@@ -218,22 +218,28 @@ class _Ingest:
         """End the process once another writer has taken over."""
         while True:
             await self._log.fenced.wait()
-            if not await self._claim_is_forgotten():
+            last = await self._last_claim()
+            if last is None:
+                # The stream was lost and made anew: nobody else has claimed.
+                epoch = self._claim.epoch
+                self._claim = await claim_when_possible(self._bus, FEED, after=epoch)
+                self._handler.continue_under(self._claim.epoch)
+            elif last != self._claim.token:
                 raise RuntimeError("another writer has taken over")
-            # The stream was lost and made anew: nobody else has claimed.
-            epoch = self._claim.epoch
-            self._claim = await claim_when_possible(self._bus, FEED, after=epoch)
-            self._handler.continue_under(self._claim.epoch)
+            # Otherwise it was a late answer to a publish under the claim before.
             self._log.adopt(self._claim)
 
-    async def _claim_is_forgotten(self) -> bool:
+    async def _last_claim(self) -> int | None:
+        """Return the token of the newest claim; None if the stream has none."""
         pauses = backoff(0.05, 1.0)
         while True:
             try:
-                return await last_of(self._bus, NEWS, subjects.epoch(FEED)) is None
+                last = await last_of(self._bus, NEWS, subjects.epoch(FEED))
             except BusError as error:
                 logger.debug("claim: %s", error)
                 await asyncio.sleep(next(pauses))
+            else:
+                return last.sequence if last else None
 
     async def _show(self) -> None:
         while True:
