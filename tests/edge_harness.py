@@ -26,7 +26,7 @@ class Writer:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._seq = itertools.count(1)
+        self._counters: dict[str, itertools.count[int]] = {}
         self.epoch = 1
 
     def message(self, symbol: str, **fields: Any) -> tuple[bytes, bytes]:
@@ -75,7 +75,7 @@ class Writer:
         return messages.head(
             kind,
             "test",
-            (self.epoch, next(self._seq)),
+            (self.epoch, next(self._counters.setdefault(kind, itertools.count(1)))),
             event_ns=now,
             received_ns=now,
             published_ns=now,
@@ -109,6 +109,61 @@ class Client:
             await self.text(seconds)
 
 
+class StreamClient(Client):
+    """A client of protocol v3 that keeps what it is told, as a library for it would."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__(connection)
+        self.hello: dict[str, Any] = {}
+        self.news_position: str | None = None
+        self.price_positions: dict[str, str] = {}
+
+    async def next(self, seconds: float = 5.0) -> dict[str, Any]:
+        """Return the next message."""
+        message: dict[str, Any] = json.loads(await self.text(seconds))
+        self._note(message)
+        return message
+
+    async def take(self, kind: str, seconds: float = 5.0) -> list[dict[str, Any]]:
+        """Return all messages up to the next of type *kind*, heartbeats left out."""
+        taken = []
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await self.next(seconds)
+                if message["type"] != "heartbeat" or kind == "heartbeat":
+                    taken.append(message)
+                if message["type"] == kind:
+                    return taken
+
+    async def ask(self, op: str, until: str = "ack", **fields: Any) -> Any:
+        """Send a request; return the messages up to the answer, and the answer last."""
+        await self.send(op=op, **fields)
+        return await self.take(until)
+
+    def positions(self) -> list[str]:
+        """Return what this client gives back to have its prices resumed."""
+        return list(self.price_positions.values())
+
+    def _note(self, message: dict[str, Any]) -> None:
+        if message["type"] == "news":
+            self.news_position = message["position"]
+        elif message["type"] == "price_update":
+            self._note_price(message["position"])
+        elif message["type"] in ("heartbeat", "snapshot_end"):
+            positions = message["positions"]
+            self.news_position = positions.get("news", self.news_position)
+            for token in positions.get("prices", ()):
+                self._note_price(token)
+
+    def _note_price(self, token: str) -> None:
+        source, epoch, seq, _ = token.split(".")
+        known = self.price_positions.get(source)
+        if known is None or (int(epoch), int(seq)) >= tuple(
+            int(part) for part in known.split(".")[1:3]
+        ):
+            self.price_positions[source] = token
+
+
 class EdgeProcess:
     """A running edge and its addresses."""
 
@@ -129,6 +184,14 @@ class EdgeProcess:
 
     def news(self) -> Any:
         return self.client("/ws/news")
+
+    @asynccontextmanager
+    async def stream(self, query: str = "") -> AsyncIterator[StreamClient]:
+        """Connect a client of protocol v3, and take its hello."""
+        async with self.client(f"/api/v3/stream{query}") as client:
+            stream = StreamClient(client.connection)
+            stream.hello = (await stream.take("hello"))[-1]
+            yield stream
 
 
 def edge_env(server: NatsProcess, **more: str) -> dict[str, str]:

@@ -3,12 +3,14 @@ The command line: look at what travels, and make the streams.
 
 * ``python -m feedmesh sub 'news.*'`` prints what is published on a subject
 * ``python -m feedmesh streams`` creates the streams that are missing
+* ``python -m feedmesh doctor`` checks a deployment; exit code 1 if something is wrong
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -17,6 +19,7 @@ from functools import partial
 
 from nats.aio.msg import Msg
 
+from feedmesh import doctor
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError, SettingsError
@@ -44,13 +47,24 @@ def main() -> None:
     streams.add_argument(
         "--keep", action="store_true", help="go on, and create them again when lost"
     )
+    look = verbs.add_parser("doctor", help="check a deployment")
+    look.add_argument("--replicas", type=int, help="expected; 3 in a cluster, else 1")
+    look.add_argument("--role", choices=doctor.ROLES, help="check its permissions")
+    look.add_argument(
+        "--monitor", action="append", default=[], help="URL of a monitoring port"
+    )
+    look.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
     try:
         settings = ServiceSettings.from_env(os.environ)
     except SettingsError as error:
         print(f"feedmesh: {error}", file=sys.stderr)
         sys.exit(2)
-    setup_logging("feedmesh", settings.log_level, secrets_of(settings))
+    # What the doctor finds is its output; logs beside it would say it twice.
+    level = "ERROR" if arguments.verb == "doctor" else settings.log_level
+    setup_logging("feedmesh", level, secrets_of(settings))
+    if arguments.verb == "doctor":
+        sys.exit(asyncio.run(_examine(settings, arguments)))
     try:
         asyncio.run(_run(settings, arguments))
     except StopRequested:
@@ -58,6 +72,20 @@ def main() -> None:
     except BusError as error:
         print(f"feedmesh: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+async def _examine(settings: ServiceSettings, arguments: argparse.Namespace) -> int:
+    facts = await doctor.gather(settings, arguments.monitor)
+    replicas = arguments.replicas or doctor.usual_replicas(facts)
+    findings = doctor.check(facts, replicas, arguments.role)
+    if arguments.json:
+        shown = [
+            finding._asdict() | {"level": finding.level.value} for finding in findings
+        ]
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        print(doctor.table(findings))
+    return doctor.exit_code(findings)
 
 
 async def _run(settings: ServiceSettings, arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from nats.errors import SlowConsumerError
 
 from feedmesh.backoff import backoff
 from feedmesh.errors import BusError
+from feedmesh.fast_lane import LaneClient
 from feedmesh.settings import ServiceSettings
 
 
@@ -48,6 +50,26 @@ class BusState:
         self.refused: dict[str, str] = {}
 
 
+class _Client(LaneClient):
+    """
+    A client that keeps silent towards a server without TLS, if it was given trust.
+
+    nats-py asks the server whether TLS is wanted, and that answer comes unprotected:
+    whoever sits in between could say no, and would be shown who we are.
+    """
+
+    async def _process_info(
+        self, info: dict[str, Any], initial_connection: bool = False
+    ) -> None:
+        if (
+            initial_connection
+            and "tls" in self.options
+            and not info.get("tls_required")
+        ):
+            raise NatsError("nats: the server offers no TLS")
+        await super()._process_info(info, initial_connection)
+
+
 class Bus:
     """
     One connection to NATS and what to do when it comes back.
@@ -58,7 +80,7 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self.nc = Client()
+        self.nc = _Client()
         self.state = BusState()
         self._listeners: list[Callable[[], None]] = []
         self._pauses = backoff(0.1, _CEILING_SECONDS)
@@ -112,6 +134,18 @@ class Bus:
             await self.nc.publish(subject, payload, reply=reply)
         except NatsError as error:
             raise BusError(f"{subject}: {_text(error)}") from error
+
+    async def flush(self) -> None:
+        """
+        Wait for an answer to what was sent; what came before it has been read then.
+
+        Raises:
+            BusError: If none came.
+        """
+        try:
+            await self.nc.flush(timeout=5)
+        except NatsError as error:
+            raise BusError(f"flush: {_text(error)}") from error
 
     def _doubt(self) -> None:
         for listener in self._listeners:
@@ -188,17 +222,19 @@ async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
                 told = True
         # A client whose connect was interrupted is of no further use.
         await _close(bus.nc)
-        bus.nc = Client()
+        bus.nc = _Client()
         await asyncio.sleep(next(pauses))
 
 
 def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
-    password = settings.nats_password
-    return {
+    password, seed = settings.nats_password, settings.nats_nkey
+    options: dict[str, Any] = {
         "servers": list(settings.nats_url),
         "name": name,
         "user": settings.nats_user,
         "password": password.get_secret_value() if password else None,
+        "nkeys_seed_str": seed.get_secret_value() if seed else None,
+        "inbox_prefix": settings.nats_inbox,
         "allow_reconnect": True,
         "max_reconnect_attempts": -1,
         "connect_timeout": _CONNECT_SECONDS,
@@ -210,6 +246,9 @@ def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
         "error_cb": bus._on_error,
         "reconnect_to_server_handler": bus._next_server,
     }
+    if settings.nats_ca_file is not None:
+        options["tls"] = ssl.create_default_context(cafile=str(settings.nats_ca_file))
+    return options
 
 
 async def _reachable(urls: tuple[str, ...]) -> None:

@@ -19,6 +19,10 @@ now_ns = time.time_ns
 
 def iso(instant_ns: int) -> str:
     """Return ``2024-11-10T12:00:00.123456Z``: microseconds, UTC."""
+    text = str(instant_ns)
+    if len(text) == 19 and instant_ns > 0:
+        # From 2001 to 2286 the digits are there already; half the cost of dividing.
+        return f"{_second(text[:10])}.{text[10:16]}Z"
     seconds, rest = divmod(instant_ns, 1_000_000_000)
     return f"{iso_seconds(seconds)}.{rest // 1000:06d}Z"
 
@@ -28,6 +32,11 @@ def iso_seconds(seconds: int) -> str:
     """Return ``2024-11-10T12:00:00`` for *seconds* since the epoch, UTC."""
     # Cached because all messages of one second share it.
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=64)
+def _second(text: str) -> str:
+    return iso_seconds(int(text))
 
 
 def from_iso(text: str) -> int:

@@ -10,6 +10,7 @@ Errors that cross a module boundary, and what to do about each.
         * FeedRefusedError     slowly, and tell the operator: key or plan refused
     * FrameError           skip and count: one frame makes no sense
     * BusError             retry: NATS did not answer; whether it acted is unknown
+    * SpoolError           stop: the file cannot be used
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "FrameError",
     "PortInUseError",
     "SettingsError",
+    "SpoolError",
 ]
 
 
@@ -103,3 +105,7 @@ class FrameError(FeedmeshError):
 
 class BusError(FeedmeshError):
     """NATS did not confirm; the message may or may not have been stored."""
+
+
+class SpoolError(FeedmeshError):
+    """The file that holds what waits for NATS cannot be used."""

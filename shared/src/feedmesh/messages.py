@@ -14,13 +14,21 @@ keys that they do not know; keys are only ever added. ``frame`` stays last.
 
 ``(epoch, seq)`` is the version: *epoch* grows whenever another writer takes over,
 *seq* with every message of one writer. Higher is newer, across all symbols of a feed.
+
+Of prices, *seq* proves that nothing was missed. In each epoch of a feed it runs
+1, 2, 3 … without a hole, in the order in which states first go onto the wire: a state
+gets its number when it is first sent, keeps it if the very same state is sent again,
+and takes none if a newer one replaces it before. So a reader of all prices of a feed
+that sees a number it knows drops a resend; one that sees the next number has missed
+nothing; one that sees a higher number has missed what lies between, and can say so.
+Other kinds of messages have counters of their own, and prove nothing by them.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from feedmesh.clock import iso
+from feedmesh.clock import iso, now_ns
 
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "decode_head",
     "encode",
     "head",
+    "renewed",
     "split",
 ]
 
@@ -49,7 +58,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kind: ``price``, ``news`` or ``status``.
         source: The feed, ``fmp`` or ``ls``.
         epoch: Which writer; grows with every change of writer.
-        seq: Which message of that writer.
+        seq: Which message of that writer. Of prices contiguous from 1, across all
+            symbols of the feed; of other kinds it only grows.
         event_at: When it happened, as the upstream says; ISO 8601 with zone.
         received_at: When its frame was read from the upstream; UTC.
         published_at: When it was handed to NATS; UTC.
@@ -151,3 +161,19 @@ def decode_head(payload: bytes) -> tuple[Head, bytes]:
     if decoded.v != SCHEMA_VERSION:
         raise ValueError("a message of another schema version")
     return decoded, frame
+
+
+def renewed(payload: bytes, version: Version) -> bytes:
+    """
+    Return the message *payload* as another writer sends it now, with its *version*.
+
+    Raises:
+        ValueError: If *payload* is not a message, or one of a later schema.
+    """
+    old, frame = decode_head(payload)
+    epoch, seq = version
+    published_at = iso(now_ns())
+    return encode(
+        msgspec.structs.replace(old, epoch=epoch, seq=seq, published_at=published_at),
+        frame,
+    )

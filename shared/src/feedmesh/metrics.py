@@ -97,6 +97,14 @@ class IngestMetrics:
         self.backlog = gauge(
             "backlog", "Messages that the stream has not confirmed.", "kind"
         )
+        self.leader = gauge("leader", "1 while this replica leads, 0 standing by.")
+        self.leader.labels(feed).set(0)
+        self.gaps = counter(
+            "gaps_total", "Times for which data may be missing.", "link", "reason"
+        )
+        self.gap_seconds = counter(
+            "gap_seconds_total", "How long those times were together.", "link"
+        )
         self.source_latency = Histogram(
             "feedmesh_ingest_source_latency_seconds",
             "From the time the upstream gives to the receipt of the frame.",

@@ -9,12 +9,19 @@ variable and never shows its value, since a password may have landed in the wron
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    SecretStr,
+    model_validator,
+)
 from pydantic import ValidationError as PydanticError
 
 from feedmesh.errors import SettingsError
@@ -34,6 +41,8 @@ __all__ = [
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _MAX_SYMBOLS = 20_000
+_SEED = re.compile(r"SU[A-Z2-7]{56}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
 def _duration(value: object) -> object:
@@ -110,6 +119,29 @@ def _level(value: str) -> str:
     return level
 
 
+def _seed(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not _SEED.fullmatch(value.get_secret_value().strip()):
+        raise ValueError("needs the seed of a user, which begins with SU")
+    return value
+
+
+def _inbox(value: str) -> str:
+    if not _PREFIX.fullmatch(value):
+        raise ValueError("needs a subject without wildcards, such as _INBOX.edge")
+    return value
+
+
+def _certificates(path: Path | None) -> Path | None:
+    # Now, not at the first connect: a bad file is a bad setting.
+    if path is not None:
+        try:
+            ssl.create_default_context(cafile=str(path))
+        except OSError as error:
+            name = type(error).__name__
+            raise ValueError(f"holds no certificates ({name})") from None
+    return path
+
+
 class ServiceSettings(BaseModel, frozen=True, extra="forbid"):
     """
     What an operator can change in every service.
@@ -118,6 +150,10 @@ class ServiceSettings(BaseModel, frozen=True, extra="forbid"):
         nats_url: Where NATS is; several URLs, comma-separated, for a cluster.
         nats_user: User name at NATS, if it asks for one.
         nats_password: Its password.
+        nats_nkey: Seed of an nkey, which proves who we are without a password.
+        nats_ca_file: Certificates that NATS must show one of; no others are trusted,
+            and nothing is said to a server without TLS.
+        nats_inbox: Answers come below this subject; one's own, where permissions ask.
         ops_host: Address of /healthz, /readyz and /metrics.
         ops_port: Port of the same; 0 lets the system choose.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -130,10 +166,19 @@ class ServiceSettings(BaseModel, frozen=True, extra="forbid"):
     nats_url: NatsUrls = ("nats://127.0.0.1:4222",)
     nats_user: str | None = None
     nats_password: SecretStr | None = None
+    nats_nkey: Annotated[SecretStr | None, AfterValidator(_seed)] = None
+    nats_ca_file: Annotated[Path | None, AfterValidator(_certificates)] = None
+    nats_inbox: Annotated[str, AfterValidator(_inbox)] = "_INBOX"
     ops_host: str = "127.0.0.1"
     ops_port: Port = 0
     log_level: Annotated[str, AfterValidator(_level)] = "INFO"
     shutdown_timeout: Duration = 10.0
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if self.nats_nkey is not None and self.nats_user is not None:
+            raise ValueError("NATS_NKEY and NATS_USER are both set; set one of them")
+        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

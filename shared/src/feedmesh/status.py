@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
@@ -84,7 +84,12 @@ class HasStatus(Protocol):
 
 
 class LinkFrame(msgspec.Struct, frozen=True):
-    """One link, as clients see it; times are ISO 8601, UTC."""
+    """
+    One link, as clients see it; times are ISO 8601, UTC.
+
+    All that the upstream sent until *complete_to*, as far as it was known when this was
+    said, is stored; null before the link was first heard, and while it rests.
+    """
 
     state: str
     since: str
@@ -93,6 +98,7 @@ class LinkFrame(msgspec.Struct, frozen=True):
     reason: str | None
     desired: int
     confirmed: int
+    complete_to: str | None = None
 
 
 class FeedFrame(msgspec.Struct, frozen=True, tag="status", tag_field="type"):
@@ -125,9 +131,13 @@ def decode_status(frame: bytes) -> FeedFrame:
         raise ValueError("not a status frame") from error
 
 
-def feed_frame(feed: str, links: Iterable[HasStatus], at_ns: int) -> FeedFrame:
-    """Return what *links* add up to at *at_ns*."""
-    frames = {link.name: _link_frame(link.status()) for link in links}
+def feed_frame(
+    feed: str, links: Iterable[HasStatus], at_ns: int, complete: Mapping[str, int]
+) -> FeedFrame:
+    """Return what *links* add up to at *at_ns*; *complete* is an instant by link."""
+    frames = {
+        link.name: _link_frame(link.status(), complete.get(link.name)) for link in links
+    }
     worst = min(frames.values(), key=lambda link: _WORST_FIRST.index(link.state))
     heard = [link.last_message_at for link in frames.values() if link.last_message_at]
     return FeedFrame(
@@ -141,7 +151,7 @@ def feed_frame(feed: str, links: Iterable[HasStatus], at_ns: int) -> FeedFrame:
     )
 
 
-def _link_frame(status: LinkStatus) -> LinkFrame:
+def _link_frame(status: LinkStatus, complete_ns: int | None) -> LinkFrame:
     last = status.last_frame_ns
     return LinkFrame(
         state=status.state.value,
@@ -151,18 +161,28 @@ def _link_frame(status: LinkStatus) -> LinkFrame:
         reason=status.reason,
         desired=status.desired,
         confirmed=status.confirmed,
+        complete_to=None if complete_ns is None else iso(complete_ns),
     )
 
 
 class StatusPublisher:
-    """Tells the state of *feed* for ever; *next_version* numbers the messages."""
+    """
+    Tells the state of *feed* while it leads; *next_version* numbers the messages.
+
+    *complete* returns by link until when, in ns, all is stored.
+    """
 
     def __init__(
-        self, bus: Bus, feed: str, next_version: Callable[[], Version]
+        self,
+        bus: Bus,
+        feed: str,
+        next_version: Callable[[], Version],
+        complete: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._bus = bus
         self._feed = feed
         self._next_version = next_version
+        self._complete = complete
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -183,7 +203,7 @@ class StatusPublisher:
 
     async def _publish(self, links: Iterable[HasStatus]) -> None:
         now = now_ns()
-        frame = _encode(feed_frame(self._feed, links, now))
+        frame = _encode(feed_frame(self._feed, links, now, self._complete()))
         message = encode(
             head(
                 "status",

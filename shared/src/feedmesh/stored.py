@@ -22,7 +22,14 @@ from feedmesh.bus import Bus
 from feedmesh.errors import BusError
 
 
-__all__ = ["StoredMessage", "StreamState", "last_of", "read_from", "stream_state"]
+__all__ = [
+    "StoredMessage",
+    "StreamState",
+    "last_of",
+    "read_from",
+    "read_page",
+    "stream_state",
+]
 
 _BATCH = 1000
 # Of one answer; the server cuts a batch here and tells how much is left.
@@ -53,26 +60,38 @@ class StreamState(NamedTuple):
         identity: Changes when the stream is deleted and made again.
         first: Number of its oldest message.
         last: Number of its newest message.
+        deleted: Numbers in between that were deleted, if they were asked for.
     """
 
     identity: str
     first: int
     last: int
+    deleted: tuple[int, ...] = ()
+
+    def deleted_after(self, sequence: int) -> bool:
+        """Return whether a message after *sequence* was deleted."""
+        return any(number > sequence for number in self.deleted)
 
 
-async def stream_state(bus: Bus, stream: str) -> StreamState:
+async def stream_state(bus: Bus, stream: str, *, deleted: bool = False) -> StreamState:
     """
-    Return the state of *stream*.
+    Return the state of *stream*, with what was deleted inside it if asked for.
 
     Raises:
         BusError: If there is no such stream, or no answer.
     """
-    raw = await bus.request(f"$JS.API.STREAM.INFO.{stream}")
+    question = b'{"deleted_details":true}' if deleted else b""
+    raw = await bus.request(f"$JS.API.STREAM.INFO.{stream}", question)
     info = json.loads(raw)
     if "error" in info:
         raise BusError(f"stream {stream}: {info['error'].get('description')}")
     state = info["state"]
-    return StreamState(info["created"], state["first_seq"], state["last_seq"])
+    return StreamState(
+        info["created"],
+        state["first_seq"],
+        state["last_seq"],
+        tuple(state.get("deleted") or ()),
+    )
 
 
 async def read_from(
@@ -92,7 +111,7 @@ async def read_from(
     """
     position = max(sequence, 1)
     while True:
-        batch = await _read_batch(bus, stream, position, subject)
+        batch = await read_page(bus, stream, position, _BATCH, subject)
         for message in batch:
             yield message
         # A batch may be short because of its bytes; only an empty one is the end.
@@ -117,17 +136,25 @@ async def last_of(bus: Bus, stream: str, subject: str) -> StoredMessage | None:
     return StoredMessage(subject, int(found.seq or 0), bytes(found.data or b""))
 
 
-async def _read_batch(
-    bus: Bus, stream: str, sequence: int, subject: str
+async def read_page(
+    bus: Bus, stream: str, sequence: int, limit: int, subject: str = ">"
 ) -> list[StoredMessage]:
+    """
+    Return at most *limit* messages of *stream* from *sequence* on, oldest first.
+
+    Fewer, but never none, may come although there are more.
+
+    Raises:
+        BusError: If the server does not answer or answers with an error.
+    """
     request = {
-        "batch": _BATCH,
+        "batch": limit,
         "max_bytes": _BATCH_BYTES,
         "seq": sequence,
         "next_by_subj": subject,
     }
     inbox = bus.nc.new_inbox()
-    answers: asyncio.Queue[Msg] = asyncio.Queue(maxsize=_BATCH + 1)
+    answers: asyncio.Queue[Msg] = asyncio.Queue(maxsize=limit + 1)
 
     async def take(message: Msg) -> None:
         answers.put_nowait(message)

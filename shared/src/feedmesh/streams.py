@@ -19,13 +19,23 @@ from feedmesh import subjects
 from feedmesh.errors import BusError
 
 
-__all__ = ["DLQ", "NEWS", "PINS", "PRICES", "STATUS", "definitions", "ensure_streams"]
+__all__ = [
+    "DLQ",
+    "GAPS",
+    "NEWS",
+    "PINS",
+    "PRICES",
+    "STATUS",
+    "definitions",
+    "ensure_streams",
+]
 
 logger = logging.getLogger(__name__)
 
 PRICES = "PRICES"
 NEWS = "NEWS"
 STATUS = "STATUS"
+GAPS = "GAPS"
 PINS = "PINS"
 DLQ = "DLQ"
 
@@ -55,6 +65,19 @@ def definitions(replicas: int = 1) -> list[StreamConfig]:
             allow_atomic=True,
         ),
         _state(STATUS, ["status.>"], StorageType.FILE, replicas),
+        # Not among the states: of gaps, every one counts, for as long as news do.
+        StreamConfig(
+            name=GAPS,
+            subjects=[subjects.ALL_GAPS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_age=14 * _DAY,
+            max_bytes=64 * _MIB,
+            duplicate_window=3600.0,
+            num_replicas=replicas,
+            allow_direct=True,
+        ),
         _state(PINS, [subjects.ALL_PINS], StorageType.FILE, replicas),
         StreamConfig(
             name=DLQ,

@@ -14,6 +14,7 @@ import string
 
 __all__ = [
     "ALL_DEMAND",
+    "ALL_GAPS",
     "ALL_NEWS",
     "ALL_NEWS_ITEMS",
     "ALL_PINS",
@@ -24,6 +25,10 @@ __all__ = [
     "demand",
     "epoch",
     "escape",
+    "gaps",
+    "leader",
+    "left_overs",
+    "master",
     "news",
     "pin",
     "price",
@@ -37,6 +42,7 @@ ALL_NEWS = "news.>"
 # Every item once, on the subject of its type; copies for symbols lie one level deeper.
 ALL_NEWS_ITEMS = "news.*"
 ALL_STATUS = "status.*"
+ALL_GAPS = "gaps.*"
 ALL_DEMAND = "demand.*"
 ALL_PINS = "pins.*"
 # Whoever wants symbols answers this with a fresh announcement.
@@ -80,6 +86,26 @@ def pin(symbol: str) -> str:
 def epoch(feed: str) -> str:
     """Return the subject on which writers of *feed* take turns."""
     return f"epoch.{escape(feed)}"
+
+
+def leader(feed: str) -> str:
+    """Return the subject on which the leader of *feed* says that it is there."""
+    return f"leader.{escape(feed)}"
+
+
+def left_overs(feed: str) -> str:
+    """Return the subject on which the leader of *feed* takes what others still hold."""
+    return f"left_overs.{escape(feed)}"
+
+
+def master(feed: str) -> str:
+    """Return the subject on which the leader of *feed* tells its instruments."""
+    return f"master.{escape(feed)}"
+
+
+def gaps(feed: str) -> str:
+    """Return the subject of the times for which *feed*'s data may lack something."""
+    return f"gaps.{escape(feed)}"
 
 
 def escape(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import signal
@@ -210,6 +211,7 @@ async def test_a_burst_is_published_whole_and_in_order(
     start: StartIngest, upstream: Upstream
 ) -> None:
     ingest = await start(FMP_STOCKS_URL=upstream.url, FMP_SYMBOLS="AAPL")
+    reader = await ingest.read("prices.>")
     await connected(ingest, upstream, "AAPL")
     for number in range(20_000):
         await upstream.session.say(tick(f"{number + 1}.5", at=number * 1000))
@@ -221,6 +223,11 @@ async def test_a_burst_is_published_whole_and_in_order(
 
     await eventually(newest, "the stream has the newest state")
     await ingest.assert_accounted()
+    await reader.until(lambda m: m.head.seq == 20_000)
+    # Whoever sees every number knows that nothing is missing.
+    assert [n for n, _ in itertools.groupby(m.head.seq for m in reader.messages)] == [
+        *range(1, 20_001)
+    ]
 
 
 @pytest.mark.parametrize(

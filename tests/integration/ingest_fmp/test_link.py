@@ -23,11 +23,11 @@ from integration.ingest_fmp.upstream import (
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from feedmesh.feed import Link, LinkLimits
+from feedmesh.ingest.feed import Link, LinkLimits
+from feedmesh.ingest.subscriptions import SubscriptionBook
+from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import LinkState
-from feedmesh.subscriptions import SubscriptionBook
-from feedmesh.wire import tls_context
 from ingest_fmp.upstream import FmpDialect
 
 

@@ -10,10 +10,11 @@ from nats_process import NatsProcess
 
 from feedmesh import subjects
 from feedmesh.bus import Bus
-from feedmesh.epoch import Claim, claim_epoch
 from feedmesh.errors import BusError
-from feedmesh.log_publisher import LogEntry, LogMessage, LogPublisher
-from feedmesh.price_publisher import PricePublisher
+from feedmesh.ingest.epoch import Claim, claim_epoch
+from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.ingest.price_publisher import PricePublisher
+from feedmesh.messages import Version
 from feedmesh.stored import last_of, read_from, stream_state
 from feedmesh.streams import NEWS, PRICES, ensure_streams
 
@@ -191,6 +192,10 @@ async def test_a_full_queue_says_so(bus: Bus) -> None:
     assert publisher.refused == 1
 
 
+def _say(text: bytes, _: Version) -> bytes:
+    return text
+
+
 async def test_prices_are_confirmed_by_the_stream(bus: Bus) -> None:
     publisher = PricePublisher(bus)
     task = asyncio.create_task(publisher.run())
@@ -198,11 +203,11 @@ async def test_prices_are_confirmed_by_the_stream(bus: Bus) -> None:
 
     async with asyncio.timeout(10):
         while publisher.confirmed < 1:
-            await publisher.publish("prices.us.A", lambda: b"first")
+            await publisher.publish("prices.us.A", lambda _: b"first")
             await asyncio.sleep(0.01)
         for number in range(5000):
             text = str(number).encode()
-            await publisher.publish(f"prices.us.S{number % 100}", partial(bytes, text))
+            await publisher.publish(f"prices.us.S{number % 100}", partial(_say, text))
         while publisher.unconfirmed:
             await asyncio.sleep(0.01)
     task.cancel()
@@ -218,10 +223,10 @@ async def test_the_newest_prices_return_after_the_stream_was_lost(
     """A single server forgets its memory streams; nobody must notice for long."""
     publisher = PricePublisher(bus)
     task = asyncio.create_task(publisher.run())
-    await publisher.publish("prices.us.A", lambda: b"old")
+    await publisher.publish("prices.us.A", lambda _: b"old")
     await nats_server.stop()
-    await publisher.publish("prices.us.A", lambda: b"newest")
-    publisher.remember("prices.us.B", lambda: b"seeded")
+    await publisher.publish("prices.us.A", lambda _: b"newest")
+    publisher.remember("prices.us.B", lambda _: b"seeded")
 
     await nats_server.start()
     async with asyncio.timeout(20):

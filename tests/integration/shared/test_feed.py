@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.server import ServerConnection, serve
 
 from feedmesh.errors import FeedBusyError, FeedRefusedError
-from feedmesh.feed import Control, Link, LinkLimits, Opened, Reading
+from feedmesh.ingest.feed import Control, Link, LinkLimits, Opened, Reading
+from feedmesh.ingest.subscriptions import Request, SubscriptionBook
+from feedmesh.ingest.wire import open_wire
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import LinkState
-from feedmesh.subscriptions import Request, SubscriptionBook
-from feedmesh.wire import open_wire
 
 
 Script = Callable[[ServerConnection], Awaitable[None]]

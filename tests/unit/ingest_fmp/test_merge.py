@@ -97,6 +97,33 @@ def test_a_duplicate_is_told_apart_from_a_new_trade_at_the_same_price() -> None:
     assert isinstance(merger.merge(trade(2, "10"), NOW), Merged)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 12),
+            st.sampled_from(["1", "2"]),
+            st.sampled_from([(), ("old",), ("bad_time",)]),
+        ),
+        max_size=40,
+    )
+)
+def test_what_is_a_duplicate_is_what_was_said_among_the_last_eight(
+    steps: list[tuple[int, str, tuple[str, ...]]],
+) -> None:
+    """However late, and even if the time that was said made no sense."""
+    merger = Merger()
+    said: list[tuple[int, str]] = []
+    for number, (at, price, flags) in enumerate(steps):
+        what = trade(at, price)._replace(flags=flags)
+        if "bad_time" in flags:
+            what = what._replace(event_ns=NOW + number)
+        merged = merger.merge(what, NOW + number)
+
+        assert isinstance(merged, Duplicate) == ((at, price) in said[-8:])
+        if isinstance(merged, Merged):
+            said.append((at, price))
+
+
 def test_without_a_time_nothing_is_a_duplicate() -> None:
     merger = Merger()
     untimed = trade(1, "10")._replace(raw_time="", flags=("no_time",))

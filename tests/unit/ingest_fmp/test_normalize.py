@@ -337,6 +337,30 @@ def test_any_object_is_an_event_or_rejected(fields: dict[str, Any]) -> None:
     assert all(isinstance(event, Event | Rejected) for event in found)
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from(["s", "t", "type", "e", "ap", "as", "bp", "bs", "lp", "ls"]),
+        st.one_of(
+            numbers,
+            st.sampled_from(["aapl", "T", "Q", "B", "btcusd"]),
+            st.integers(T - 10**15, T + 10**15),
+        ),
+    )
+)
+def test_a_field_that_we_do_not_know_changes_nothing_else(
+    fields: dict[str, Any],
+) -> None:
+    try:
+        plain = normalize("legacy", json.dumps(fields).encode(), NOW)
+    except FrameError:
+        return
+    with_more = normalize("legacy", json.dumps(fields | {"v": 1.5}).encode(), NOW)
+
+    assert with_more.events == plain.events
+    assert not plain.unknown
+    assert with_more.unknown == {"v"}
+
+
 @given(st.binary())
 def test_any_bytes_are_events_or_a_frame_error(frame: bytes) -> None:
     try:

@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from unit.ingest_fmp.frames import frame
 
 from feedmesh.errors import FeedBusyError, FeedError, FeedRefusedError
-from feedmesh.feed import Control
-from feedmesh.subscriptions import Request
-from feedmesh.wire import tls_context
+from feedmesh.ingest.feed import Control
+from feedmesh.ingest.subscriptions import Request
+from feedmesh.ingest.wire import tls_context
 from ingest_fmp.upstream import FmpDialect
 
 

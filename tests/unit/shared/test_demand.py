@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feedmesh.backoff import ConnectLimiter, backoff
 from feedmesh.demand import DemandBook
-from feedmesh.subscriptions import Request, SubscriptionBook
+from feedmesh.ingest.subscriptions import Request, SubscriptionBook
 
 
 def test_demand_is_the_union_of_all_who_want() -> None:

@@ -13,7 +13,7 @@ from feedmesh import messages
 from feedmesh.clock import from_iso, iso
 from feedmesh.digits import parse_digits, value_of
 from feedmesh.news import NewsItem, Stock, decode_news, encode_news
-from feedmesh.prices import PriceState, decode_frame, encode_frame
+from feedmesh.prices import PriceState, decode_frame, encode_frame, encode_price
 
 
 digits = st.one_of(
@@ -68,6 +68,94 @@ def test_the_price_frame_is_frozen() -> None:
         b' "data_type": "T", "last_price": 189.450, "last_size": null,'
         b' "ask_price": null, "ask_size": 5000, "bid_price": null, "bid_size": null,'
         b' "cached_at": "2024-11-10T12:00:00"}'
+    )
+
+
+instants = st.integers(0, 2**62)
+
+
+@given(
+    values=st.tuples(*[maybe_digits] * 6),
+    data_type=st.sampled_from(["T", "Q", "B"]),
+    times=st.tuples(instants, instants, instants),
+    cached=st.integers(0, 2**33),
+    version=st.tuples(st.integers(0, 2**53), st.integers(0, 2**53)),
+    flags=st.lists(any_text, max_size=2).map(tuple),
+    venue=st.none() | any_text,
+    broken=st.none() | st.tuples(maybe_digits, maybe_digits),
+)
+def test_the_short_way_makes_the_same_bytes(
+    values: tuple[str | None, ...],
+    data_type: str,
+    times: tuple[int, int, int],
+    cached: int,
+    version: tuple[int, int],
+    flags: tuple[str, ...],
+    venue: str | None,
+    broken: tuple[str | None, str | None] | None,
+) -> None:
+    state = PriceState(
+        symbol="BRK-B",
+        timestamp_ms=times[0] // 10**6,
+        data_type=data_type,  # type: ignore[arg-type] # drawn from the three
+        last_price=values[0],
+        last_size=values[1],
+        ask_price=values[2],
+        ask_size=values[3],
+        bid_price=values[4],
+        bid_size=values[5],
+        cached_s=cached,
+    )
+    head = messages.head(
+        "price",
+        "fmp",
+        version,
+        event_ns=times[0],
+        received_ns=times[1],
+        published_ns=times[2],
+        flags=flags,
+        venue=venue,
+        broken=broken,
+    )
+
+    short = encode_price(
+        "fmp",
+        version,
+        state,
+        event_ns=times[0],
+        received_ns=times[1],
+        published_ns=times[2],
+        flags=flags,
+        venue=venue,
+        broken=broken,
+    )
+
+    assert short == messages.encode(head, encode_frame(state))
+
+
+def test_what_another_writer_sent_gets_our_version_and_stays_the_same() -> None:
+    head = messages.head(
+        "price",
+        "fmp",
+        (1, 1),
+        event_ns=10**18,
+        received_ns=10**18,
+        published_ns=10**18,
+        flags=("late",),
+        venue="binance",
+    )
+    frame = b'{"last_price": 189.450}'
+
+    again = messages.renewed(messages.encode(head, frame), (2, 5))
+
+    found, cut = messages.decode_head(again)
+    assert cut == frame
+    assert found.version == (2, 5)
+    assert found.published_at > head.published_at
+    assert (found.event_at, found.flags, found.venue) == (
+        head.event_at,
+        ("late",),
+        "binance",
     )
 
 

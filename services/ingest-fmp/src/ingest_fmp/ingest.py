@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Protocol
 
@@ -18,13 +17,15 @@ from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
-from feedmesh.messages import Version, decode_head, encode, head
+from feedmesh.ingest.price_publisher import Encode
+from feedmesh.messages import Version, decode_head, renewed
 from feedmesh.metrics import IngestMetrics
-from feedmesh.prices import decode_frame, encode_frame
-from feedmesh.stored import read_from
+from feedmesh.prices import decode_frame, encode_price
 from feedmesh.streams import PRICES
-from ingest_fmp.merge import Duplicate, Merged, Merger, OtherVenue
+from feedmesh.tail import StreamTail
+from ingest_fmp.merge import Duplicate, Merged, Merger
 from ingest_fmp.normalize import Event, Product, Rejected, normalize
+from ingest_fmp.tally import Tally
 
 
 __all__ = ["FEED", "FmpIngest", "KeepsLetters", "Publishes"]
@@ -43,12 +44,15 @@ _subject = lru_cache(maxsize=32_768)(subjects.price)
 
 
 class Publishes(Protocol):
-    """Where messages go; :class:`feedmesh.price_publisher.PricePublisher` in life."""
+    """Where messages go; a :class:`PricePublisher` in life."""
 
-    def remember(self, subject: str, encode: Callable[[], bytes]) -> None:
+    def begin(self, epoch: int) -> None:
+        """Number what is sent from now on under *epoch*, from 1."""
+
+    def remember(self, subject: str, encode: Encode) -> None:
         """Take what *encode* returns as the newest state of *subject*, unsent."""
 
-    async def publish(self, subject: str, encode: Callable[[], bytes]) -> None:
+    async def publish(self, subject: str, encode: Encode) -> None:
         """Send what *encode* returns."""
 
 
@@ -86,8 +90,10 @@ class FmpIngest:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._merger = Merger(preferred_venue)
+        self._old_prices = StreamTail(PRICES, subjects.ALL_PRICES)
         self._unknown: set[str] = set()
         self._received: dict[str, Counter] = {}
+        self._tally = Tally()
         # Looked up once: this is a third of what counting costs.
         self._published = metrics.published.labels(FEED, "price")
         self._deduplicated = metrics.deduplicated.labels(FEED, "price")
@@ -96,36 +102,49 @@ class FmpIngest:
         self.expected: dict[str, frozenset[str] | None] = {}
 
     def next_version(self) -> Version:
-        """Return the version of the next message of this writer."""
+        """Return the version of the next status; prices are numbered when sent."""
         return self._epoch, next(self._seq)
 
     async def take_over(self, bus: Bus, epoch: int) -> int:
         """
         Write under *epoch*, from the last prices of the stream on; return how many.
 
-        May be called again, when another writer has been at work meanwhile: what it
-        wrote replaces what is known here.
+        Raises:
+            BusError: If the stream does not answer.
+        """
+        count = await self.warm(bus)
+        self.begin(epoch)
+        return count
+
+    async def warm(self, bus: Bus) -> int:
+        """
+        Read the prices that were written since the last call; return how many.
+
+        What another writer wrote replaces what is known here.
 
         Raises:
             BusError: If the stream does not answer.
         """
         count = 0
-        for market in _MARKETS:
-            async for message in read_from(bus, PRICES, 1, f"prices.{market}.*"):
-                try:
-                    known, frame = decode_head(message.payload)
-                    state = decode_frame(frame)
-                except ValueError:
-                    continue
-                if known.epoch <= self._epoch and state.symbol in self._merger:
-                    continue
-                self._merger.seed(state)
-                self._publisher.remember(
-                    message.subject, partial(bytes, message.payload)
-                )
-                count += 1
-        self._epoch = epoch
+        async for message in self._old_prices.read(bus):
+            if message.subject.split(".")[1] not in _MARKETS:
+                continue
+            try:
+                known, frame = decode_head(message.payload)
+                state = decode_frame(frame)
+            except ValueError:
+                continue
+            if known.epoch <= self._epoch and state.symbol in self._merger:
+                continue
+            self._merger.seed(state)
+            self._publisher.remember(message.subject, partial(renewed, message.payload))
+            count += 1
         return count
+
+    def begin(self, epoch: int) -> None:
+        """Write under *epoch*, with all that is known."""
+        self._epoch = epoch
+        self._publisher.begin(epoch)
 
     async def handle(self, link: str, frame: bytes, received_ns: int) -> None:
         """Take one data frame of *link*."""
@@ -136,66 +155,51 @@ class FmpIngest:
         try:
             parsed = normalize(self._product, frame, received_ns)
         except FrameError as error:
-            received.inc()
-            self._metrics.quarantined.labels(FEED, error.reason).inc()
+            self._tally.add(received)
+            self._tally.add(self._metrics.quarantined.labels(FEED, error.reason))
             await self._dead_letters.keep(error.reason, frame, received_ns)
             return
-        received.inc(len(parsed.events))
+        self._tally.add(received, len(parsed.events))
         if parsed.unknown:
             self._note_unknown(parsed.unknown)
         for event in parsed.events:
-            await self._take(link, event, received_ns)
+            merged = self._merge(link, event, received_ns)
+            if merged is not None:
+                self._count(merged, received_ns)
+                await self._publisher.publish(
+                    _subject(merged.event.market, merged.event.symbol),
+                    partial(_message, merged, received_ns),
+                )
 
-    async def _take(self, link: str, event: Event | Rejected, received_ns: int) -> None:
+    def _merge(
+        self, link: str, event: Event | Rejected, received_ns: int
+    ) -> Merged | None:
+        """Return what *event* makes of its symbol; None if it is not published."""
         if isinstance(event, Rejected):
             self._reject(event.reason)
-            return
+            return None
         expected = self.expected.get(link)
         if expected is not None and event.symbol not in expected:
             self._reject("unsubscribed")
-            return
+            return None
         merged = self._merger.merge(event, received_ns)
+        if isinstance(merged, Merged):
+            return merged
         if isinstance(merged, Duplicate):
-            self._deduplicated.inc()
-        elif isinstance(merged, OtherVenue):
-            self._reject("other_venue")
+            self._tally.add(self._deduplicated)
         else:
-            await self._publish(merged, received_ns)
+            self._reject("other_venue")
+        return None
 
-    async def _publish(self, merged: Merged, received_ns: int) -> None:
-        event = merged.event
+    def _count(self, merged: Merged, received_ns: int) -> None:
         for flag in merged.flags:
             self._metrics.flagged.labels(FEED, flag).inc()
-        if _OWN_TIME.isdisjoint(merged.flags):
-            self._latency.observe((received_ns - event.event_ns) / 1e9)
-        self._published.inc()
-        await self._publisher.publish(
-            _subject(event.market, event.symbol),
-            partial(self._message, merged, self.next_version(), received_ns),
-        )
-
-    def _message(self, merged: Merged, version: Version, received_ns: int) -> bytes:
-        if version[0] != self._epoch:
-            # It is sent again after another claim: its own epoch must not come back.
-            version = self.next_version()
-        event = merged.event
-        return encode(
-            head(
-                "price",
-                FEED,
-                version,
-                event_ns=event.event_ns,
-                received_ns=received_ns,
-                published_ns=now_ns(),
-                flags=merged.flags,
-                venue=event.venue,
-                broken=merged.broken,
-            ),
-            encode_frame(merged.state),
-        )
+        if not merged.flags or _OWN_TIME.isdisjoint(merged.flags):
+            self._latency.observe((received_ns - merged.event.event_ns) / 1e9)
+        self._tally.add(self._published)
 
     def _reject(self, reason: str) -> None:
-        self._metrics.rejected.labels(FEED, reason).inc()
+        self._tally.add(self._metrics.rejected.labels(FEED, reason))
 
     def _note_unknown(self, names: frozenset[str]) -> None:
         new = {name[:_MAX_NAME] for name in names} - self._unknown
@@ -204,3 +208,17 @@ class FmpIngest:
             noted = sorted(new)[:room]
             self._unknown.update(noted)
             self._metrics.unknown_fields.labels(FEED).inc(len(noted))
+
+
+def _message(merged: Merged, received_ns: int, version: Version) -> bytes:
+    return encode_price(
+        FEED,
+        version,
+        merged.state,
+        event_ns=merged.event.event_ns,
+        received_ns=received_ns,
+        published_ns=now_ns(),
+        flags=merged.flags,
+        venue=merged.event.venue,
+        broken=merged.broken,
+    )

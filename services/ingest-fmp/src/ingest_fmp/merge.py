@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from feedmesh.digits import Digits, value_of
 from feedmesh.prices import PriceState
 from ingest_fmp.normalize import Event
@@ -23,7 +25,7 @@ _REMEMBERED = 8
 _VENUE_SILENCE_NS = 30 * 1_000_000_000
 
 
-class Merged(NamedTuple):
+class Merged(msgspec.Struct, frozen=True, gc=False):
     """
     The state after an event.
 
@@ -48,7 +50,7 @@ class OtherVenue(NamedTuple):
     """The event is of a venue that does not lead this pair."""
 
 
-class _Pair(NamedTuple):
+class _Pair(msgspec.Struct, frozen=True, gc=False):
     """Price and size, and the time of the event that gave them."""
 
     price: Digits | None = None
@@ -70,9 +72,10 @@ class _Symbol:
     newest: int = 0
     venue: str | None = None
     venue_heard: int = 0
-    recent: deque[tuple[object, ...]] = field(
-        default_factory=lambda: deque(maxlen=_REMEMBERED)
-    )
+    # The last events that had a time, of which none may come twice.
+    recent: deque[Event] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    # Whether any event was flagged: its time may have been the receipt's.
+    odd: bool = False
 
 
 class Merger:
@@ -109,11 +112,8 @@ class Merger:
             known, event.venue, received_ns
         ):
             return _OTHER_VENUE
-        if event.raw_time:
-            key = _key(event)
-            if key in known.recent:
-                return _DUPLICATE
-            known.recent.append(key)
+        if _repeats(known, event):
+            return _DUPLICATE
         late = event.event_ns < known.newest
         if not late:
             known.newest = event.event_ns
@@ -141,9 +141,23 @@ class Merger:
         return True
 
 
-def _key(event: Event) -> tuple[object, ...]:
+def _repeats(known: _Symbol, event: Event) -> bool:
+    if event.flags:
+        known.odd = True
+    if not event.raw_time:
+        return False
+    # What repeats an event has its time; so a later one, as nearly all are, is new.
+    if known.odd or event.event_ns <= known.newest:
+        said = _said(event)
+        if any(_said(recent) == said for recent in known.recent):
+            return True
+    known.recent.append(event)
+    return False
+
+
+def _said(event: Event) -> tuple[object, ...]:
     """Return all that the frame said, without what was made of it."""
-    return (event.data_type, event.raw_time, *event[5:12])
+    return (event.raw_time, event.data_type, *event[5:12])
 
 
 def _take(known: _Symbol, event: Event) -> None:
@@ -158,9 +172,13 @@ def _take_trade(known: _Symbol, event: Event) -> None:
     trade = _Pair(event.last_price, event.last_size, event.event_ns)
     # A quote that repeats the last trade is no other trade: what came before it is
     # still what a break would bring back.
-    if event.data_type == "T" or trade[:2] != known.trade[:2]:
+    if event.data_type == "T" or _differ(trade, known.trade):
         known.before = known.trade
     known.trade = trade
+
+
+def _differ(one: _Pair, other: _Pair) -> bool:
+    return one.price != other.price or one.size != other.size
 
 
 def _newer(side: _Pair, price: Digits | None, size: Digits | None, at: int) -> _Pair:
@@ -178,7 +196,7 @@ def _take_back(known: _Symbol, event: Event) -> None:
     if _same(known.trade.price, event.last_price) and _same(
         known.trade.size, event.last_size
     ):
-        known.trade = known.before._replace(at=known.trade.at)
+        known.trade = _Pair(known.before.price, known.before.size, known.trade.at)
         known.before = _NOTHING
 
 

@@ -7,7 +7,7 @@ end up as :class:`Event`. Numbers keep the digits of the frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -79,7 +79,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class Parsed(NamedTuple):
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """
     All that one frame says.
 
@@ -92,13 +92,21 @@ class Parsed(NamedTuple):
     unknown: frozenset[str]
 
 
-class _Fraction(str):
-    """The text of a JSON number that is not written as an integer."""
+class _Legacy(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    # The fields of a legacy frame; of what kind they are is looked at one by one.
+    s: Any = None
+    t: Any = None
+    type: Any = None
+    e: Any = None
+    ap: Any = None
+    as_: Any = msgspec.field(default=None, name="as")
+    bp: Any = None
+    bs: Any = None
+    lp: Any = None
+    ls: Any = None
 
-    __slots__ = ()
 
-
-_LEGACY = frozenset({"s", "t", "type", "e", "ap", "as", "bp", "bs", "lp", "ls"})
+_LEGACY = frozenset(_Legacy.__struct_encode_fields__)
 # FMP documentation, "Quote Feed Connector": a quote as the REST interface has it.
 _STREAM = frozenset(
     "symbol name price changesPercentage change dayLow dayHigh yearHigh yearLow"
@@ -112,8 +120,10 @@ _NOT_GIVEN = (None, None)
 _Fields = dict[str, Any]
 _Pair = tuple[Digits | None, Digits | None]
 # An integer has one spelling, so as an int it keeps its digits; any other number stays
-# the text that it was. Twice as fast as reading each field from its raw bytes.
-_decode_one = msgspec.json.Decoder(_Fields, float_hook=_Fraction).decode
+# the text that it was, as bytes, which no other JSON value becomes. Twice as fast as
+# reading each field from its raw bytes.
+_decode_fields = msgspec.json.Decoder(_Fields, float_hook=str.encode).decode
+_decode_legacy = msgspec.json.Decoder(_Legacy, float_hook=str.encode).decode
 _decode_many = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -129,21 +139,22 @@ def normalize(product: Product, frame: bytes, received_ns: int) -> Parsed:
     Raises:
         FrameError: If it is not JSON of that form at all.
     """
-    body = frame.removeprefix(_BOM).strip()
+    body = frame
+    if frame[:1] != b"{":
+        body = frame.removeprefix(_BOM).strip()
     if not body:
         raise FrameError("empty")
-    read = _legacy if product == "legacy" else _stream
-    known = _LEGACY if product == "legacy" else _STREAM
+    read = _read_legacy if product == "legacy" else _read_stream
     if body[:1] == b"[":
-        return _array(body, read, known, received_ns)
-    fields = _object(body)
-    unknown = _NONE_UNKNOWN
-    if not fields.keys() <= known:
-        unknown = frozenset(fields.keys() - known)
-    return Parsed((read(fields, received_ns),), unknown)
+        return _array(body, read, received_ns)
+    event, unknown = read(body, received_ns)
+    return Parsed((event,), unknown)
 
 
-def _array(body: bytes, read: Any, known: frozenset[str], received_ns: int) -> Parsed:
+_Read = Callable[[bytes, int], tuple[Event | Rejected, frozenset[str]]]
+
+
+def _array(body: bytes, read: _Read, received_ns: int) -> Parsed:
     try:
         parts = _decode_many(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -155,42 +166,67 @@ def _array(body: bytes, read: Any, known: frozenset[str], received_ns: int) -> P
     for part in parts:
         # Each on its own: what is wrong with one must not cost the others.
         try:
-            fields = _object(bytes(part))
+            event, names = read(bytes(part), received_ns)
         except FrameError:
             is_object = bytes(part)[:1] == b"{"
-            events.append(Rejected("bad_event" if is_object else "not_an_object"))
-            continue
-        unknown |= fields.keys() - known
-        events.append(read(fields, received_ns))
+            event = Rejected("bad_event" if is_object else "not_an_object")
+            names = _NONE_UNKNOWN
+        unknown |= names
+        events.append(event)
     return Parsed(tuple(events), frozenset(unknown))
+
+
+def _read_legacy(
+    body: bytes, received_ns: int
+) -> tuple[Event | Rejected, frozenset[str]]:
+    try:
+        legacy = _decode_legacy(body)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        # A field that we do not know, or no such object at all.
+        fields = _object(body)
+    else:
+        return _legacy(legacy, received_ns), _NONE_UNKNOWN
+    unknown = frozenset(fields.keys() - _LEGACY)
+    known = {name: fields[name] for name in fields.keys() & _LEGACY}
+    known["as_"] = known.pop("as", None)
+    return _legacy(_Legacy(**known), received_ns), unknown
+
+
+def _read_stream(
+    body: bytes, received_ns: int
+) -> tuple[Event | Rejected, frozenset[str]]:
+    fields = _object(body)
+    unknown = _NONE_UNKNOWN
+    if not fields.keys() <= _STREAM:
+        unknown = frozenset(fields.keys() - _STREAM)
+    return _stream(fields, received_ns), unknown
 
 
 def _object(body: bytes) -> _Fields:
     try:
-        return _decode_one(body)
+        return _decode_fields(body)
     except UnicodeDecodeError:
         raise FrameError("not_utf8") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise FrameError("not_json", str(error)[:100]) from None
 
 
-def _legacy(fields: _Fields, received_ns: int) -> Event | Rejected:
-    get = fields.get
+def _legacy(fields: _Legacy, received_ns: int) -> Event | Rejected:
     flags: list[str] = []
     try:
-        symbol, market = _symbol(get("s"))
-        data_type = _data_type(get("type"))
-        event_ns, raw_time = _time(get("t"), received_ns, flags)
+        symbol, market = _symbol(fields.s)
+        data_type = _data_type(fields.type)
+        event_ns, raw_time = _time(fields.t, received_ns, flags)
         whole = market == "us"
         if data_type == "Q":
-            last = _side(get("lp"), get("ls"), flags, whole=whole)
+            last = _side(fields.lp, fields.ls, flags, whole)
         else:
-            last = _trade(get("lp"), get("ls"), flags, whole=whole)
-        ask = _side(get("ap"), get("as"), flags, whole=whole)
-        bid = _side(get("bp"), get("bs"), flags, whole=whole)
+            last = _trade(fields.lp, fields.ls, flags, whole)
+        ask = _side(fields.ap, fields.as_, flags, whole)
+        bid = _side(fields.bp, fields.bs, flags, whole)
         if last[0] is None and ask[0] is None and bid[0] is None:
             return Rejected("bad_price" if "side_dropped" in flags else "no_price")
-        venue = _venue(get("e")) if market == "crypto" else None
+        venue = _venue(fields.e) if market == "crypto" else None
     except FrameError as error:
         return Rejected(error.reason)
     return Event(
@@ -212,7 +248,7 @@ def _stream(fields: _Fields, received_ns: int) -> Event | Rejected:
     try:
         symbol, market = _symbol(fields.get("symbol"))
         event_ns, raw_time = _time(fields.get("timestamp"), received_ns, flags)
-        price, _ = _trade(fields.get("price"), None, flags, whole=False)
+        price, _ = _trade(fields.get("price"), None, flags, False)
     except FrameError as error:
         return Rejected(error.reason)
     return Event(
@@ -287,7 +323,9 @@ def _time(value: object, received_ns: int, flags: list[str]) -> tuple[int, str]:
 def _time_text(value: object) -> str:
     if type(value) is int:
         return str(value) if -_BEYOND < value < _BEYOND else ""
-    return str(value)[:_MAX_DIGITS] if isinstance(value, str) else ""
+    if type(value) is bytes:
+        return value[:_MAX_DIGITS].decode()
+    return value[:_MAX_DIGITS] if type(value) is str else ""
 
 
 def event_time(text: str) -> int | None:
@@ -300,20 +338,20 @@ def event_time(text: str) -> int | None:
     return None if unit is None else int(text) * unit
 
 
-def _trade(price: object, size: object, flags: list[str], *, whole: bool) -> _Pair:
+def _trade(price: object, size: object, flags: list[str], whole: bool) -> _Pair:
     """Return a trade's price and size; neither may be bad, the size may be missing."""
     traded_at = None if price is None else _price(price, flags)
     if traded_at is None:
         raise FrameError("bad_price")
     if size is None:
         return traded_at, None
-    traded = _size(size, flags, whole=whole)
+    traded = _size(size, flags, whole)
     if traded is None:
         raise FrameError("bad_size")
     return traded_at, traded
 
 
-def _side(price: object, size: object, flags: list[str], *, whole: bool) -> _Pair:
+def _side(price: object, size: object, flags: list[str], whole: bool) -> _Pair:
     """Return price and size of one side, of which what is bad is dropped."""
     if price is None and size is None:
         return _NOT_GIVEN
@@ -325,7 +363,7 @@ def _side(price: object, size: object, flags: list[str], *, whole: bool) -> _Pai
             return _NOT_GIVEN
     if size is None:
         return quoted_at, None
-    quoted = _size(size, flags, whole=whole)
+    quoted = _size(size, flags, whole)
     if quoted is None:
         flags.append("size_dropped")
     return quoted_at, quoted
@@ -346,7 +384,7 @@ def _price(value: object, flags: list[str]) -> Digits | None:
     return digits
 
 
-def _size(value: object, flags: list[str], *, whole: bool) -> Digits | None:
+def _size(value: object, flags: list[str], whole: bool) -> Digits | None:
     """Return the digits of a size; None if it cannot be one."""
     if type(value) is int:
         return str(value) if 0 <= value < _BEYOND else None
@@ -363,8 +401,8 @@ def _size(value: object, flags: list[str], *, whole: bool) -> Digits | None:
 
 def _digits(value: object) -> Digits | None:
     """Return the text of a number; None if it is too long to be one of a market."""
-    if type(value) is _Fraction:
-        return str(value) if len(value) <= _MAX_DIGITS else None
+    if type(value) is bytes:
+        return value.decode() if len(value) <= _MAX_DIGITS else None
     if type(value) is int:
         return str(value) if -_BEYOND < value < _BEYOND else None
     raise FrameError("bad_field")

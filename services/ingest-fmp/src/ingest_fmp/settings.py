@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
+from feedmesh.ingest.wire import tls_context
 from feedmesh.settings import Duration, Port, ServiceSettings, Symbols, WebSocketUrl
 from feedmesh.symbols import market_of
-from feedmesh.wire import tls_context
 
 
 __all__ = ["Settings"]

@@ -18,9 +18,9 @@ import msgspec
 from pydantic import SecretStr
 
 from feedmesh.errors import FeedBusyError, FeedError, FeedRefusedError
-from feedmesh.feed import Control, Opened, Reading
-from feedmesh.subscriptions import Request
-from feedmesh.wire import Wire, open_wire
+from feedmesh.ingest.feed import Control, Opened, Reading
+from feedmesh.ingest.subscriptions import Request
+from feedmesh.ingest.wire import Wire, open_wire
 
 
 __all__ = ["FmpDialect"]

@@ -1,13 +1,14 @@
 """
 From data frames to news in the log and prices on the bus, every event accounted for.
 
-received = published + deduplicated + rejected + quarantined, at any time.
+received = published + deduplicated + rejected + quarantined, once no news wait.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
@@ -15,16 +16,16 @@ import msgspec
 from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
-from feedmesh.dead_letters import DeadLetters
 from feedmesh.errors import FrameError
-from feedmesh.log_publisher import LogEntry, LogMessage, LogPublisher
-from feedmesh.messages import Version, decode_head, encode, head
+from feedmesh.ingest.dead_letters import DeadLetters
+from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.ingest.price_publisher import PricePublisher
+from feedmesh.messages import Version, decode_head, encode, head, renewed
 from feedmesh.metrics import IngestMetrics
 from feedmesh.news import NewsItem, decode_news, encode_news
-from feedmesh.price_publisher import PricePublisher
-from feedmesh.prices import PriceState, decode_frame, encode_frame
-from feedmesh.stored import read_from, stream_state
+from feedmesh.prices import PriceState, decode_frame, encode_price
 from feedmesh.streams import NEWS, PRICES
+from feedmesh.tail import StreamTail
 from ingest_ls.master import Master
 from ingest_ls.normalize import News, Rejected, Trade, normalize
 from ingest_ls.repeats import Repeats, SeenIds
@@ -46,11 +47,11 @@ class LsIngest:
     Handles the frames of the feed.
 
     Args:
-        news: Takes items.
         prices: Takes trades.
         dead_letters: Takes what cannot be understood.
         metrics: Counts.
         master: Names codes.
+        lost: Told of the time, from and to in ns, in which items found no room.
     """
 
     def __init__(
@@ -59,8 +60,13 @@ class LsIngest:
         dead_letters: DeadLetters,
         metrics: IngestMetrics,
         master: Master,
+        lost: Callable[[int, int], None] = lambda since_ns, until_ns: None,
     ) -> None:
         self._news: LogPublisher | None = None
+        self._lost = lost
+        self._lost_since: int | None = None
+        self._old_news = StreamTail(NEWS, subjects.ALL_NEWS_ITEMS, look_back=_LOOK_BACK)
+        self._old_prices = StreamTail(PRICES, "prices.kr.*")
         self._prices = prices
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -68,6 +74,7 @@ class LsIngest:
         self._epoch = 0
         self._seq = itertools.count(1)
         self._seen = SeenIds()
+        self._in_stream = SeenIds()
         self._repeats = Repeats()
         self._trades = Trades()
         self._unknown: set[str] = set()
@@ -75,31 +82,60 @@ class LsIngest:
         self.expected: frozenset[str] = frozenset()
 
     def next_version(self) -> Version:
-        """Return the version of the next message of this writer."""
+        """Return the version of the next news item; prices are numbered when sent."""
         return self._epoch, next(self._seq)
 
     def continue_under(self, epoch: int) -> None:
         """Go on writing under *epoch*, with all that is known."""
         self._epoch = epoch
+        self._prices.begin(epoch)
 
-    async def take_over(self, bus: Bus, epoch: int, news: LogPublisher) -> int:
+    async def warm(self, bus: Bus) -> int:
         """
-        Write under *epoch* from where the last writer stopped; return items read.
+        Read what was written since the last call; return how many items were new.
 
         Raises:
             BusError: If a stream does not answer.
         """
-        self._epoch = epoch
-        self._news = news
-        news.on_stored = self._stored
         await self._seed_prices(bus)
         return await self._seed_news(bus)
 
+    def begin(self, epoch: int, news: LogPublisher) -> None:
+        """Write under *epoch*, from where the last writer stopped."""
+        self.continue_under(epoch)
+        self._news = news
+        news.on_stored = self._stored
+        # What waits already was left by an earlier process, or term.
+        self._metrics.received.labels(FEED, "left_over").inc(news.waiting)
+
+    def end(self, kept: int, lost: Iterable[LogEntry]) -> None:
+        """Account for items not stored: *kept* in the spool, and those *lost*."""
+        self._metrics.rejected.labels(FEED, "spooled").inc(kept)
+        for entry in lost:
+            self._seen.discard(_item_id(entry))
+            self._reject("overtaken")
+
+    def is_stored(self, message_id: str) -> bool:
+        """Return whether the stream is known to have the item of *message_id*."""
+        return message_id.removeprefix(f"{FEED}.") in self._in_stream
+
+    def take_left_over(self, entry: LogEntry) -> bool:
+        """Take an item that an earlier process had received; False for no room."""
+        assert self._news is not None
+        self._metrics.received.labels(FEED, "left_over").inc()
+        seen, _ = self._seen.add(_item_id(entry), "")
+        if seen:
+            self._metrics.deduplicated.labels(FEED, "news").inc()
+            return True
+        return self._offer(entry)
+
+    def renew(self, payload: bytes) -> bytes:
+        """Return *payload*, a message of an earlier writer, as this one sends it."""
+        return renewed(payload, self.next_version())
+
     async def _seed_news(self, bus: Bus) -> int:
-        state = await stream_state(bus, NEWS)
-        start = max(state.first, state.last - _LOOK_BACK)
         count = 0
-        async for message in read_from(bus, NEWS, start, subjects.ALL_NEWS_ITEMS):
+        async for message in self._old_news.read(bus):
             try:
                 known, frame = decode_head(message.payload)
                 item = decode_news(frame)
@@ -107,19 +143,19 @@ class LsIngest:
                 continue
             if known.source == FEED and known.id is not None:
                 self._seen.add(known.id, item.realkey)
+                self._in_stream.add(known.id, "")
                 self._repeats.first_of(item.title, item.date, item.realkey)
                 count += 1
         return count
 
     async def _seed_prices(self, bus: Bus) -> None:
-        async for message in read_from(bus, PRICES, 1, "prices.kr.*"):
+        async for message in self._old_prices.read(bus):
             try:
                 _, frame = decode_head(message.payload)
                 decode_frame(frame)
             except ValueError:
                 continue
-            payload = message.payload
-            self._prices.remember(message.subject, partial(bytes, payload))
+            self._prices.remember(message.subject, partial(renewed, message.payload))
 
     async def handle(self, link: str, frame: bytes, received_ns: int) -> None:
         """Take one data frame."""
@@ -156,11 +192,25 @@ class LsIngest:
         news = news._replace(item=item, flags=flags)
         self._count_flags(flags)
         self._observe(news.event_ns, received_ns, flags)
-        if not self._news.offer(_entry(news, self.next_version(), received_ns)):
-            self._reject("queue_full")
-            logger.error("a news item was lost: the queue is full")
+        self._offer(_entry(news, self.next_version(), received_ns))
 
-    def _stored(self, _: LogEntry, new: bool) -> None:
+    def _offer(self, entry: LogEntry) -> bool:
+        assert self._news is not None
+        if self._news.offer(entry):
+            if self._lost_since is not None:
+                self._lost(self._lost_since, entry.received_ns)
+                self._lost_since = None
+            return True
+        # The same item may come again when there is room.
+        self._seen.discard(_item_id(entry))
+        self._reject("no_room")
+        if self._lost_since is None:
+            self._lost_since = entry.received_ns
+            logger.error("news are being lost: there is no room for what waits")
+        return False
+
+    def _stored(self, entry: LogEntry, new: bool) -> None:
+        self._in_stream.add(_item_id(entry), "")
         # An item counts as published once the stream has it, and not before.
         if new:
             self._metrics.published.labels(FEED, "news").inc()
@@ -186,7 +236,6 @@ class LsIngest:
                 trade.event_ns,
                 _state(shown, received_ns),
                 flags,
-                self.next_version(),
                 received_ns,
             ),
         )
@@ -219,8 +268,13 @@ def _entry(news: News, version: Version, received_ns: int) -> LogEntry:
         for code in _codes(news.item)
     )
     return LogEntry(
-        (LogMessage(subjects.news(kind), f"{FEED}.{news.id}", payload), *copies)
+        (LogMessage(subjects.news(kind), f"{FEED}.{news.id}", payload), *copies),
+        received_ns,
     )
+
+
+def _item_id(entry: LogEntry) -> str:
+    return entry.messages[0].message_id.removeprefix(f"{FEED}.")
 
 
 def _codes(item: NewsItem) -> list[str]:
@@ -264,18 +318,15 @@ def _price_message(
     event_ns: int,
     state: PriceState,
     flags: tuple[str, ...],
-    version: Version,
     received_ns: int,
+    version: Version,
 ) -> bytes:
-    return encode(
-        head(
-            "price",
-            FEED,
-            version,
-            event_ns=event_ns,
-            received_ns=received_ns,
-            published_ns=now_ns(),
-            flags=flags,
-        ),
-        encode_frame(state),
+    return encode_price(
+        FEED,
+        version,
+        state,
+        event_ns=event_ns,
+        received_ns=received_ns,
+        published_ns=now_ns(),
+        flags=flags,
     )

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import msgspec
+
 
 __all__ = ["Board", "Company", "Master"]
 
@@ -24,6 +26,10 @@ class Company(NamedTuple):
 
     name: str
     board: Board
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, Company]).decode
 
 
 class Master:
@@ -53,3 +59,15 @@ class Master:
             return False
         self._companies = dict(companies)
         return True
+
+    def pack(self) -> bytes:
+        """Return all companies as bytes, for another replica."""
+        return _encode(self._companies)
+
+    def unpack(self, packed: bytes) -> bool:
+        """Take what :meth:`pack` returned elsewhere; False if it makes no sense."""
+        try:
+            return self.replace(_decode(packed))
+        except msgspec.DecodeError:
+            logger.warning("the stock master of another replica makes no sense")
+            return False

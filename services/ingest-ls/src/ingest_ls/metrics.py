@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from feedmesh.ingest.spool import Spool
 from ingest_ls.token import Token
 
 
@@ -29,6 +30,32 @@ class LsMetrics:
             "Companies that the stock master knows.",
             registry=registry,
         )
+
+        self.spooled = Gauge(
+            "feedmesh_ingest_ls_spooled", "News that wait on disk.", registry=registry
+        )
+        self.spool_bytes = Gauge(
+            "feedmesh_ingest_ls_spool_bytes",
+            "How large the file is in which they wait.",
+            registry=registry,
+        )
+        self.spool_torn = Gauge(
+            "feedmesh_ingest_ls_spool_torn",
+            "Records that a crash had left unfinished, and that were cut off.",
+            registry=registry,
+        )
+        self.spool_failed = Gauge(
+            "feedmesh_ingest_ls_spool_failed",
+            "Records that the disk did not take.",
+            registry=registry,
+        )
+
+    def show_spool(self, spool: Spool) -> None:
+        """Take over what *spool* has counted."""
+        self.spooled.set(len(spool))
+        self.spool_bytes.set(spool.size)
+        self.spool_torn.set(spool.torn)
+        self.spool_failed.set(spool.failed)
 
     def issued(self, token: Token) -> None:
         """Count *token*."""

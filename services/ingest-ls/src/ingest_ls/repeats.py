@@ -45,6 +45,13 @@ class SeenIds:
         self._realkeys: OrderedDict[str, None] = OrderedDict()
         self._capacity = capacity
 
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._ids
+
+    def discard(self, item_id: str) -> None:
+        """Forget an item that was noted and is not kept after all."""
+        self._ids.pop(item_id, None)
+
     def add(self, item_id: str, realkey: str) -> tuple[bool, bool]:
         """Note an item; return whether its id, and its realkey, were there before."""
         seen = item_id in self._ids

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from feedmesh.settings import Duration, HttpUrl, Port, ServiceSettings, WebSocketUrl
 
@@ -44,6 +44,10 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
         ls_grace: How long a stock is kept after the last who wanted it.
         ls_token_file: Where the token is kept between starts; none keeps it in memory.
         ls_ca_file: Certificates that are trusted besides the system's.
+        ls_spool_dir: Where news wait while NATS is away, on a disk of this replica's
+            own; without it they wait in memory, and a crash loses them.
+        ls_spool_max: How many MiB may wait there; beyond, the newest are lost, counted
+            and told by a gap record.
     """
 
     own_prefixes: ClassVar[tuple[str, ...]] = ("LS_",)
@@ -58,6 +62,8 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
     ls_grace: Duration = 60.0
     ls_token_file: Path | None = None
     ls_ca_file: Path | None = None
+    ls_spool_dir: Path | None = None
+    ls_spool_max: Annotated[int, Field(ge=1, le=1_048_576)] = 256
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

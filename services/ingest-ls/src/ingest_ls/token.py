@@ -87,6 +87,10 @@ class TokenKeeper:
             assert self._token is not None
             return self._token.value
 
+    def start_over(self) -> None:
+        """Trust only what lies in the file: another replica may have taken one."""
+        self._token = _load(self._file)
+
     def reject(self) -> None:
         """Forget the token: LS does not accept it."""
         if self._token is not None:

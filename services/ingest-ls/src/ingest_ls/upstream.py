@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from feedmesh.errors import FeedLostError, FeedRefusedError
-from feedmesh.feed import Control, Opened, Reading
-from feedmesh.subscriptions import Request
-from feedmesh.wire import open_wire
+from feedmesh.ingest.feed import Control, Opened, Reading
+from feedmesh.ingest.subscriptions import Request
+from feedmesh.ingest.wire import open_wire
 from ingest_ls.rest import TokenRejectedError
 from ingest_ls.token import TokenKeeper
 

@@ -1,4 +1,4 @@
-"""The README's table of settings is that of the code."""
+"""docs/settings.md is what the code says about its settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from ingest_fmp.settings import Settings as FmpSettings
 from ingest_ls.settings import Settings as LsSettings
 
 
-README = Path(__file__).parents[2] / "README.md"
-MODELS: list[type[ServiceSettings]] = [
-    ServiceSettings,
-    FmpSettings,
-    LsSettings,
-    EdgeSettings,
-]
+PAGE = Path(__file__).parents[2] / "docs/settings.md"
+MODELS: dict[str, type[ServiceSettings]] = {
+    "Every service": ServiceSettings,
+    "ingest-fmp": FmpSettings,
+    "ingest-ls": LsSettings,
+    "edge": EdgeSettings,
+}
+HEAD = """\
+# Settings
+
+All from the environment, read once. A wrong one ends the service with exit code 2 and a
+line that names it. Durations have a unit: `250ms`, `30s`, `5m`, `1h`. Each secret may
+come from a file instead: `FMP_API_KEY_FILE=/run/secrets/fmp`.
+
+This page is made from the code: `python tests/unit/test_settings_doc.py`.
+"""
 
 
 def described(model: type[ServiceSettings]) -> dict[str, str]:
@@ -49,18 +58,23 @@ def default(model: type[ServiceSettings], name: str) -> str:
     return f"`{value}`"
 
 
-def table() -> list[str]:
-    """Return the rows that the README must have."""
-    rows = []
-    for model in MODELS:
-        for name, text in described(model).items():
-            # Each service has a port of its own there.
-            shown = "per service" if name == "OPS_PORT" else default(model, name)
-            rows.append(f"| `{name}` | {shown} | {text} |")
-    return rows
+def table(model: type[ServiceSettings]) -> str:
+    """Return the table of the settings that *model* adds."""
+    rows = ["| setting | default | what |", "|---|---|---|"]
+    for name, text in described(model).items():
+        # Each service has a port of its own there.
+        shown = "per service" if name == "OPS_PORT" else default(model, name)
+        rows.append(f"| `{name}` | {shown} | {text.replace('``', '`')} |")
+    return "\n".join(rows)
 
 
-@pytest.mark.parametrize("model", MODELS)
+def page() -> str:
+    """Return the whole page."""
+    parts = [f"\n## {title}\n\n{table(model)}\n" for title, model in MODELS.items()]
+    return HEAD + "".join(parts)
+
+
+@pytest.mark.parametrize("model", MODELS.values())
 def test_every_setting_is_described(model: type[ServiceSettings]) -> None:
     inherited = {} if model is ServiceSettings else ServiceSettings.model_fields
     own = {name.upper() for name in model.model_fields} - {n.upper() for n in inherited}
@@ -68,11 +82,9 @@ def test_every_setting_is_described(model: type[ServiceSettings]) -> None:
     assert described(model).keys() == own
 
 
-def test_the_readme_has_every_setting() -> None:
-    text = README.read_text(encoding="utf-8")
-
-    assert [row for row in table() if row not in text] == []
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    PAGE.write_text(page(), encoding="utf-8")

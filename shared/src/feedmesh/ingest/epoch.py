@@ -13,16 +13,15 @@ one if the clock went back. So it still grows when the stream was lost and made 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from feedmesh import subjects
-from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.errors import BusError
@@ -30,7 +29,7 @@ from feedmesh.stored import last_of
 from feedmesh.streams import NEWS
 
 
-__all__ = ["Claim", "claim_epoch", "claim_when_possible", "is_current"]
+__all__ = ["Claim", "claim_epoch", "last_claim"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +56,22 @@ class Claim(NamedTuple):
         }
 
 
-async def is_current(bus: Bus, claim: Claim) -> bool:
+async def last_claim(bus: Bus, feed: str) -> Claim | None:
     """
-    Return whether *claim* is still the last one of its feed.
+    Return the newest claim on *feed*; None if the stream has none.
 
     Raises:
         BusError: If the stream did not answer.
     """
-    last = await last_of(bus, NEWS, subjects.epoch(claim.feed))
-    return last is not None and last.sequence == claim.token
+    last = await last_of(bus, NEWS, subjects.epoch(feed))
+    if last is None:
+        return None
+    return Claim(feed, json.loads(last.payload)["epoch"], last.sequence)
 
 
-async def claim_epoch(bus: Bus, feed: str, *, after: int = 0) -> Claim:
+async def claim_epoch(
+    bus: Bus, feed: str, *, after: int = 0, still: Callable[[], bool] = lambda: True
+) -> Claim:
     """
     Take over the writing for *feed*.
 
@@ -76,21 +79,23 @@ async def claim_epoch(bus: Bus, feed: str, *, after: int = 0) -> Claim:
         bus: The connection.
         feed: Which one.
         after: An epoch that was used before, even if the stream has forgotten it.
+        still: Whether to go on, asked once the stream has answered: who cannot hear
+            NATS cannot hear the leader either.
 
     Raises:
-        BusError: If the stream did not answer, or another claimed at the same time;
-            trying again is right in both cases.
+        BusError: If the stream did not answer, or another claimed at the same time, or
+            *still* says no; trying again is right in all cases.
     """
-    subject = subjects.epoch(feed)
-    last = await last_of(bus, NEWS, subject)
-    previous = json.loads(last.payload)["epoch"] if last else 0
-    epoch = max(now_ns() // 1_000_000, previous + 1, after + 1)
+    last = await last_claim(bus, feed)
+    if not still():
+        raise BusError(f"claim of {feed}: another leads")
+    epoch = max(now_ns() // 1_000_000, (last.epoch if last else 0) + 1, after + 1)
     try:
         ack = await bus.nc.jetstream().publish(
-            subject,
+            subjects.epoch(feed),
             json.dumps({"v": 1, "epoch": epoch}).encode(),
             headers={
-                "Nats-Expected-Last-Subject-Sequence": str(last.sequence if last else 0)
+                "Nats-Expected-Last-Subject-Sequence": str(last.token if last else 0)
             },
         )
     except (NatsError, APIError) as error:
@@ -99,14 +104,3 @@ async def claim_epoch(bus: Bus, feed: str, *, after: int = 0) -> Claim:
         ) from error
     logger.info("writing for a feed", extra={"feed": feed, "epoch": epoch})
     return Claim(feed, epoch, ack.seq)
-
-
-async def claim_when_possible(bus: Bus, feed: str, *, after: int = 0) -> Claim:
-    """Take over the writing for *feed*, trying until the streams are there."""
-    pauses = backoff(0.05, 1.0)
-    while True:
-        try:
-            return await claim_epoch(bus, feed, after=after)
-        except BusError as error:
-            logger.debug("%s", error)
-            await asyncio.sleep(next(pauses))

@@ -24,10 +24,10 @@ from typing import NamedTuple, Protocol
 from feedmesh.backoff import ConnectLimiter, backoff
 from feedmesh.clock import now_ns
 from feedmesh.errors import FeedBusyError, FeedError, FeedLostError, FeedRefusedError
+from feedmesh.ingest.subscriptions import Request, SubscriptionBook, Verb
+from feedmesh.ingest.wire import Wire
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import LinkState, LinkStatus
-from feedmesh.subscriptions import Request, SubscriptionBook, Verb
-from feedmesh.wire import Wire
 
 
 __all__ = ["Control", "Dialect", "Link", "LinkLimits", "Opened", "Reading"]
@@ -199,7 +199,15 @@ class Link:
         )
 
     async def run(self) -> None:
-        """Connect, read, and start again, for ever."""
+        """Connect, read, and start again, until cancelled; may then be run again."""
+        try:
+            await self._run()
+        finally:
+            self._book.connection_lost()
+            self._gauge_confirmed()
+            self._enter(LinkState.CONNECTING, None)
+
+    async def _run(self) -> None:
         while True:
             await self._wait_until_wanted()
             await self._wait_for_turn()

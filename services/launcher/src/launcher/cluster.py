@@ -1,0 +1,229 @@
+"""
+Three NATS servers on this machine with the settings of production: ``make cluster``.
+
+What a single server cannot show is seen here: elections, replicas, the loss of a node.
+JetStream writes every message through to the disk before it confirms it
+(``sync_interval: always``); with the server's own default, two minutes, confirmed
+messages are lost when the power fails.
+
+:func:`node_config` is what the fault tests run on, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.__main__ import _is_free, _Manager
+from launcher.plan import PlanError, Process
+
+
+__all__ = ["Node", "choose_nodes", "main", "node_config", "processes", "urls"]
+
+_SIZE = 3
+_HOST = "127.0.0.1"
+# The usual ports of clients, routes and monitoring, and what follows them.
+_CLIENTS = range(4222, 4322)
+_ROUTES = range(6222, 6322)
+_MONITORS = range(8222, 8322)
+_DATA = Path(".data") / "cluster"
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """
+    One server.
+
+    Attributes:
+        name: Unique; its replicas are known by it, so it never changes.
+        port: For clients.
+        route_port: For the other nodes.
+        monitor_port: For whoever asks how it is, over HTTP.
+        host: Address of all three.
+    """
+
+    name: str
+    port: int
+    route_port: int
+    monitor_port: int
+    host: str = _HOST
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"nats://{self.host}:{self.port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where it says how it is."""
+        return f"http://{self.host}:{self.monitor_port}"
+
+
+def urls(nodes: Sequence[Node]) -> str:
+    """Return the value of NATS_URL that leads to all *nodes*."""
+    return ",".join(node.url for node in nodes)
+
+
+def node_config(
+    node: Node, nodes: Sequence[Node], folder: Path, *, sync: str = "always"
+) -> str:
+    """
+    Return the configuration file of *node*, one of *nodes*, which keeps its data and
+    its log in *folder*; *sync* is how often JetStream writes through to the disk.
+    """
+    routes = ", ".join(
+        f'"nats://{other.host}:{other.route_port}"' for other in nodes if other != node
+    )
+    return f"""\
+server_name: "{node.name}"
+listen: "{node.host}:{node.port}"
+http: "{node.host}:{node.monitor_port}"
+logfile: {_quoted(folder / f"{node.name}.log")}
+logfile_size_limit: 16MB
+logfile_max_num: 2
+jetstream {{
+  store_dir: {_quoted(folder / node.name)}
+  sync_interval: {sync}
+}}
+cluster {{
+  name: "feedmesh"
+  listen: "{node.host}:{node.route_port}"
+  routes: [{routes}]
+}}
+"""
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def choose_nodes(
+    environ: Mapping[str, str], is_free: Callable[[int], bool]
+) -> list[Node]:
+    """
+    Return the nodes, on the ports that CLUSTER_PORTS names, or on free ones.
+
+    Raises:
+        PlanError: If the setting is wrong or a port is in use.
+    """
+    given = environ.get("CLUSTER_PORTS", "")
+    clients = _given(given, is_free) if given else _free(_CLIENTS, is_free)
+    return [
+        Node(f"feedmesh-{number}", *ports)
+        for number, ports in enumerate(
+            zip(
+                clients, _free(_ROUTES, is_free), _free(_MONITORS, is_free), strict=True
+            ),
+            start=1,
+        )
+    ]
+
+
+def _given(text: str, is_free: Callable[[int], bool]) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise PlanError("CLUSTER_PORTS must be three ports, such as 4222,4223,4224")
+    ports = [int(part) for part in parts]
+    if len(set(ports)) != _SIZE or not all(0 < port < 65536 for port in ports):
+        raise PlanError("CLUSTER_PORTS must be three ports, such as 4222,4223,4224")
+    for port in ports:
+        if not is_free(port):
+            raise PlanError(f"port {port} is in use; set CLUSTER_PORTS to others")
+    return ports
+
+
+def _free(candidates: range, is_free: Callable[[int], bool]) -> list[int]:
+    found = [port for port in candidates if is_free(port)][:_SIZE]
+    if len(found) < _SIZE:
+        raise PlanError(f"no free ports from {candidates.start} to {candidates.stop}")
+    return found
+
+
+def processes(nodes: Sequence[Node], configs: Sequence[Path]) -> list[Process]:
+    """Return what to start: a server for each node, and who makes the streams."""
+    server = Path(sys.executable).parent / "nats-server"
+    streams = [sys.executable, "-m", "feedmesh", "streams"]
+    streams += ["--keep", "--replicas", str(len(nodes))]
+    return [
+        *(
+            Process(
+                node.name,
+                "exec " + shlex.join([str(server), "--config", str(config)]),
+            )
+            for node, config in zip(nodes, configs, strict=True)
+        ),
+        Process("streams", "exec " + shlex.join(streams), {"NATS_URL": urls(nodes)}),
+    ]
+
+
+def main() -> None:
+    """Run the cluster until Ctrl+C; its data stays for the next time."""
+    data = _DATA.absolute()
+    try:
+        nodes = choose_nodes(os.environ, _is_free)
+    except PlanError as error:
+        print(f"feedmesh: {error}", file=sys.stderr)
+        sys.exit(1)
+    data.mkdir(parents=True, exist_ok=True)
+    configs = []
+    for node in nodes:
+        configs.append(data / f"{node.name}.conf")
+        configs[-1].write_text(node_config(node, nodes, data))
+    manager = _Manager()
+    for process in processes(nodes, configs):
+        manager.add_process(
+            process.name, process.command, env=dict(os.environ) | dict(process.env)
+        )
+    threading.Thread(target=_announce, args=(nodes,), daemon=True).start()
+    manager.loop()
+    # Asked to stop, by Ctrl+C or SIGTERM, is how this normally ends.
+    sys.exit(0 if manager.returncode in (130, 143) else manager.returncode)
+
+
+def _announce(nodes: Sequence[Node]) -> None:
+    """Wait until every node is ready for JetStream, then say where they are."""
+    give_up = time.monotonic() + _WAIT_SECONDS
+    for node in nodes:
+        while not _is_healthy(node):
+            if time.monotonic() > give_up:
+                print("feedmesh: the cluster is not ready yet; see the lines above")
+                return
+            time.sleep(0.1)
+    print(_where_to_look(nodes), flush=True)
+
+
+def _is_healthy(node: Node) -> bool:
+    try:
+        with urllib.request.urlopen(f"{node.monitor_url}/healthz", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _where_to_look(nodes: Sequence[Node]) -> str:
+    lines = [
+        "",
+        "three NATS servers are running",
+        f"  NATS_URL={urls(nodes)}",
+        *(f"  {node.name:<11} {node.url}  {node.monitor_url}" for node in nodes),
+        f"  run on it   make run NATS_URL={urls(nodes)}",
+        f"  check it    NATS_URL={urls(nodes)} {sys.executable} -m feedmesh doctor",
+        f"  logs        {_DATA}/*.log",
+        "  stop        Ctrl+C",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every ingest does, whatever its feed."""

@@ -1,0 +1,128 @@
+"""
+What a replica had received and could not store before another took over.
+
+It lies in the spool of that replica (`spool`), and nobody else has it: no upstream
+sends again. So the standby asks the leader to take it, and lets go of it once the
+stream has it. It comes after newer items then, with its own time of receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.errors import BusError
+from feedmesh.ingest.log_publisher import LogEntry, Renew, unpack
+from feedmesh.ingest.spool import Spool
+
+
+__all__ = ["hand_over", "take_left_overs"]
+
+logger = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 1.0
+_BATCH = 200
+_BATCH_BYTES = 256 * 1024
+_STORED_SECONDS = 5.0
+_DONE = b"stored"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+async def hand_over(bus: Bus, feed: str, spool: Spool) -> None:
+    """Have whoever leads *feed* take what *spool* holds, for ever."""
+    while True:
+        records = _batch(spool)
+        if records:
+            try:
+                answer = await bus.request(
+                    subjects.left_overs(feed), _encode(records), 2 * _STORED_SECONDS
+                )
+            except BusError as error:
+                logger.debug("left over: %s", error)
+            else:
+                if answer == _DONE:
+                    spool.drop(records)
+                    logger.info("handed over", extra={"items": len(records)})
+                    continue
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def take_left_overs(
+    bus: Bus,
+    feed: str,
+    take: Callable[[LogEntry], bool],
+    is_stored: Callable[[str], bool],
+    renew: Renew,
+) -> None:
+    """
+    Take what other replicas of *feed* still hold, for ever.
+
+    Args:
+        bus: The connection.
+        feed: Which one.
+        take: Takes an item, one that is known already too; False for no room.
+        is_stored: Whether the stream has the item with this message id.
+        renew: Makes of a message of theirs what is sent in its place.
+    """
+    batches: asyncio.Queue[Msg] = asyncio.Queue(maxsize=8)
+
+    async def offered(message: Msg) -> None:
+        # Whoever finds no room here hears nothing, and asks again.
+        if not batches.full():
+            batches.put_nowait(message)
+
+    subscription = await bus.nc.subscribe(subjects.left_overs(feed), cb=offered)
+    try:
+        while True:
+            message = await batches.get()
+            if await _take(_entries(message.data, renew), take, is_stored):
+                with contextlib.suppress(NatsError):  # it will ask again
+                    await message.respond(_DONE)
+    finally:
+        with contextlib.suppress(NatsError):
+            await subscription.unsubscribe()
+
+
+def _entries(batch: bytes, renew: Renew) -> list[LogEntry]:
+    try:
+        return [unpack(record, renew) for record in _decode(batch)]
+    except (msgspec.DecodeError, ValueError):
+        logger.warning("what another replica hands over makes no sense")
+        return []
+
+
+async def _take(
+    entries: list[LogEntry],
+    take: Callable[[LogEntry], bool],
+    is_stored: Callable[[str], bool],
+) -> bool:
+    """Return whether there is something, and the stream has all of it."""
+    if not entries or not all(take(entry) for entry in entries):
+        return False
+    missing = [entry.messages[0].message_id for entry in entries]
+    ends = asyncio.get_running_loop().time() + _STORED_SECONDS
+    while missing and asyncio.get_running_loop().time() < ends:
+        missing = [message_id for message_id in missing if not is_stored(message_id)]
+        await asyncio.sleep(0.005)
+    return not missing
+
+
+def _batch(spool: Spool) -> list[bytes]:
+    records: list[bytes] = []
+    size = 0
+    for record in spool.first(_BATCH):
+        size += len(record)
+        if records and size > _BATCH_BYTES:
+            break
+        records.append(record)
+    return records

@@ -1,0 +1,235 @@
+"""
+Publish prices at full speed and still know that the stream has them.
+
+A plain publish is fast but unconfirmed; a confirmed one waits. Here every publish
+carries a reply subject below one shared inbox, and the confirmations are counted as
+they come in (:mod:`feedmesh.ingest.confirmations`). What is not confirmed in time is
+sent again, with the symbol's newest state, because an older one would be of no use.
+The live path never waits: when the window of unconfirmed publishes is full, or NATS is
+away, the symbol is only noted, and its newest state is sent later.
+
+A state gets its version when it is first sent, so the numbers on the wire have no holes
+(:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
+anything new, in the order of the versions: whoever was connected all the time sees no
+jump but where messages were lost on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from nats.errors import Error as NatsError
+
+from feedmesh.bus import Bus
+from feedmesh.ingest.confirmations import Confirmations
+from feedmesh.messages import Version
+
+
+__all__ = ["Encode", "PricePublisher"]
+
+logger = logging.getLogger(__name__)
+
+_WINDOW = 32_768
+_SWEEP_SECONDS = 0.25
+# After which a confirmation is overdue: 2 s.
+_CONFIRM_SWEEPS = 8
+# Resends between two turns of the event loop.
+_RESENDS_PER_TURN = 256
+
+Encode = Callable[[Version], bytes]
+"""Makes the message of a state that is sent with the given version."""
+
+
+class _State:
+    """The newest state of a subject; *version* is None until it is sent."""
+
+    __slots__ = ("encode", "subject", "version")
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.encode: Encode
+        self.version: Version | None = None
+
+
+class PricePublisher:
+    """
+    Keeps the newest state of each subject and sees to it that the stream has it.
+
+    Memory is bounded by the number of subjects and by the window.
+
+    Attributes:
+        resent: How many publishes were of a state sent again, or sent late.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._epoch = 0
+        self._seq = 0
+        self._states: dict[str, _State] = {}
+        self._dirty: dict[str, None] = {}
+        self._inbox = bus.nc.new_inbox()
+        self._sent = Confirmations(self._inbox, _CONFIRM_SWEEPS)
+        # Which of the bus's connections has all that was due; None while not running.
+        self._connection: int | None = None
+        self._wake = asyncio.Event()
+        self.resent = 0
+        bus.on_doubt(self._wake.set)
+
+    @property
+    def confirmed(self) -> int:
+        """How many publishes the stream confirmed."""
+        return self._sent.confirmed
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many publishes wait for their confirmation, or to be sent at all."""
+        return self._sent.waiting + len(self._dirty)
+
+    def begin(self, epoch: int) -> None:
+        """
+        Number what is sent from now on under *epoch*, from 1.
+
+        What was sent before gets another version if it is sent again: an epoch that is
+        over must not come back.
+        """
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._seq = 0
+
+    def remember(self, subject: str, encode: Encode) -> None:
+        """Take what *encode* returns as the newest state of *subject*, unsent."""
+        state = self._states.get(subject)
+        if state is None:
+            state = self._states[subject] = _State(subject)
+        state.encode = encode
+        state.version = None
+
+    def forget(self, subject: str) -> None:
+        """Drop what is kept for *subject*; nobody writes it any more."""
+        self._states.pop(subject, None)
+        self._dirty.pop(subject, None)
+
+    def republish_all(self) -> None:
+        """Have every subject's newest state sent again: the stream may be empty."""
+        self._sent.give_up()
+        self._dirty.update(dict.fromkeys(self._states))
+        self._wake.set()
+
+    async def publish(self, subject: str, encode: Encode) -> None:
+        """
+        Send what *encode* returns, now or as soon as possible.
+
+        *encode* is called at every sending, so that a message which waited carries
+        the time at which it really left.
+        """
+        state = self._states.get(subject)
+        if state is None:
+            state = self._states[subject] = _State(subject)
+        state.encode = encode
+        state.version = None
+        bus = self._bus
+        if (
+            self._connection != bus.nc.stats["reconnects"]
+            or self._sent.waiting >= _WINDOW
+            or not bus.connected
+        ):
+            self._dirty[subject] = None
+            return
+        if self._dirty:
+            # What was noted for later is out of date now.
+            self._dirty.pop(subject, None)
+        await self._send(state)
+
+    async def run(self) -> None:
+        """Count confirmations and resend what lacks one, for ever."""
+        nc = self._bus.nc
+        lane = await nc.open_lane(f"{self._inbox}.>", self._answered)
+        first = nc.stats["reconnects"]
+        try:
+            while True:
+                await self._catch_up(first)
+                await self._pause()
+        finally:
+            self._connection = None
+            self._note(self._sent.give_up())
+            with contextlib.suppress(NatsError):
+                await lane.unsubscribe()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_SWEEP_SECONDS):
+                await self._wake.wait()
+                self._wake.clear()
+        except TimeoutError:
+            self._note(self._sent.tick())
+
+    async def _catch_up(self, first: int) -> None:
+        """Send what is due; only then may what is new go out by itself."""
+        if not self._bus.connected:
+            return
+        connection = self._bus.nc.stats["reconnects"]
+        if connection != (first if self._connection is None else self._connection):
+            self.republish_all()
+        while self._dirty:
+            if not await self._resend():
+                return
+        self._connection = connection
+        unended = self._sent.unended()
+        if unended is not None:
+            self._note([unended])
+            await self._resend()
+
+    def _note(self, subjects: Iterable[str]) -> None:
+        self._dirty.update(dict.fromkeys(subjects))
+
+    async def _resend(self) -> bool:
+        """Send what is noted; return whether there was no need to stop."""
+        for count, (state, version) in enumerate(self._due()):
+            if count % _RESENDS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            if not self._bus.connected or self._sent.waiting >= _WINDOW:
+                return False
+            if state.version is version:  # a newer one must not overtake the others
+                self._dirty.pop(state.subject, None)
+                self.resent += 1
+                await self._send(state)
+        return True
+
+    def _due(self) -> list[tuple[_State, Version | None]]:
+        """Return what is noted: first what has a number, as it was numbered."""
+        noted = [self._states[s] for s in self._dirty if s in self._states]
+        known = [state for state in noted if self._numbered(state)]
+        known.sort(key=lambda state: state.version or (0, 0))
+        unknown = [state for state in noted if not self._numbered(state)]
+        return [(state, state.version) for state in (*known, *unknown)]
+
+    def _numbered(self, state: _State) -> bool:
+        return state.version is not None and state.version[0] == self._epoch
+
+    async def _send(self, state: _State) -> None:
+        subject = state.subject
+        version = state.version
+        fresh = version is None or version[0] != self._epoch
+        if fresh:
+            self._seq += 1
+            version = state.version = (self._epoch, self._seq)
+        assert version is not None
+        try:
+            # Past the bus, which would look once more whether there is a connection.
+            await self._bus.nc.publish(
+                subject, state.encode(version), self._sent.reply(subject)
+            )
+        except NatsError:
+            # It was refused before anything else could be sent.
+            if fresh:
+                self._seq -= 1
+                state.version = None
+            self._dirty[subject] = None
+
+    def _answered(self, subject: bytes, data: bytes, _: bytes) -> None:
+        missing = self._sent.answered(subject.decode(), data)
+        if missing:
+            self._note(missing)

@@ -1,0 +1,62 @@
+"""
+What a stream has got since it was last looked at.
+
+A standby reads along every few seconds, so that at a take-over only little is left to
+read. Each look ends at what the stream held when it began: somebody else goes on
+writing, and the end would never be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from feedmesh.bus import Bus
+from feedmesh.stored import StoredMessage, read_from, stream_state
+
+
+__all__ = ["StreamTail"]
+
+
+class StreamTail:
+    """
+    Reads *stream* on from where the last look ended.
+
+    Args:
+        stream: Its name.
+        subject: Only messages on subjects that match.
+        look_back: How many messages before the end the first look begins, if not at
+            the start of the stream.
+    """
+
+    def __init__(
+        self, stream: str, subject: str, *, look_back: int | None = None
+    ) -> None:
+        self._stream = stream
+        self._subject = subject
+        self._look_back = look_back
+        self._identity = ""
+        self._read_to = 0
+
+    async def read(self, bus: Bus) -> AsyncIterator[StoredMessage]:
+        """
+        Yield what is new, oldest first; all of it if the stream was made anew.
+
+        Raises:
+            BusError: If the stream does not answer; the next look goes on from there.
+        """
+        state = await stream_state(bus, self._stream)
+        if state.identity != self._identity or state.last < self._read_to:
+            self._identity = state.identity
+            self._read_to = 0
+            if self._look_back is not None:
+                self._read_to = max(0, state.last - self._look_back)
+        if self._read_to >= state.last:
+            return
+        async for message in read_from(
+            bus, self._stream, self._read_to + 1, self._subject
+        ):
+            yield message
+            self._read_to = message.sequence
+            if message.sequence >= state.last:
+                return
+        self._read_to = max(self._read_to, state.last)

@@ -1,0 +1,257 @@
+"""
+Two replicas, one upstream connection: killed, paused, and asked to go.
+
+What the upstream had sent is in the stream once and in order, or lies in a time that a
+gap record names. ``FAULT_ROUNDS`` sets how often each fault is made, ``FAULT_RATE`` how
+many items come a second meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+from pair import (
+    NewsLoad,
+    Pair,
+    judge,
+    quantile,
+    report,
+    run_pair,
+    said,
+    seconds_of,
+    until_said,
+)
+from processes import ServiceProcess
+
+from feedmesh.ingest.leadership import SILENCE_SECONDS
+from feedmesh.messages import Version, decode_head
+from feedmesh.stored import last_of
+from feedmesh.streams import PRICES
+
+
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
+RATE = int(os.environ.get("FAULT_RATE", "500"))
+pytestmark = pytest.mark.timeout(120 + 15 * ROUNDS)
+
+
+async def test_killing_the_leader_loses_nothing_outside_a_gap(tmp_path: Path) -> None:
+    async with run_pair(tmp_path) as pair:
+        taken = []
+        async with NewsLoad(pair, RATE) as load:
+            for _ in range(ROUNDS):
+                await asyncio.sleep(1)
+                leader = await pair.leader()
+                heir = pair.other(leader)
+                links = said(heir, "link is up")
+                killed = time.monotonic()
+                await leader.stop(signal.SIGKILL)
+                await until_said(heir, "link is up", links + 1)
+                await pair.registered()
+                taken.append(time.monotonic() - killed)
+                await pair.restart(leader)
+            await asyncio.sleep(1)
+        leader = await pair.leader()
+        accounts = await pair.accounts(leader)
+        stored = [item.realkey for item in await pair.stored()]
+        gaps = await pair.gaps()
+        verdict = judge(load.sent, stored, gaps)
+        report(
+            "kill -9 of the leader",
+            rounds=ROUNDS,
+            per_second=RATE,
+            take_over_ms_p50=round(quantile(taken, 0.5) * 1000),
+            take_over_ms_p99=round(quantile(taken, 0.99) * 1000),
+            gap_s_max=max(map(seconds_of, gaps)),
+            unheard=load.unheard,
+            **verdict._asdict(),
+        )
+
+        assert (verdict.lost, verdict.duplicated, verdict.reordered) == (0, 0, 0)
+        assert [gap.reason for gap in gaps].count("takeover") >= ROUNDS
+        assert accounts.missing == 0
+        assert (await pair.stats("ls.ws"))["connections_max"] == 1
+
+
+async def pause_and_wake(pair: Pair, leader: ServiceProcess) -> float:
+    """Stop *leader* for a while and wake it; return when the other's link was up."""
+    heir = pair.other(leader)
+    links = said(heir, "link is up")
+    overtaken = said(leader, "another leads; stepping down")
+    stopped = time.monotonic()
+    leader.process.send_signal(signal.SIGSTOP)
+    await until_said(heir, "link is up", links + 1)
+    taken = time.monotonic() - stopped
+    await asyncio.sleep(0.5)
+    leader.process.send_signal(signal.SIGCONT)
+    await until_said(leader, "another leads; stepping down", overtaken + 1)
+    await until_said(leader, "standing by", said(leader, "leading"))
+    return taken
+
+
+async def test_a_leader_that_was_paused_and_woken_cannot_write(tmp_path: Path) -> None:
+    async with run_pair(tmp_path) as pair:
+        taken = []
+        async with NewsLoad(pair, RATE) as load:
+            for _ in range(ROUNDS):
+                await asyncio.sleep(1)
+                taken.append(await pause_and_wake(pair, await pair.leader()))
+            await asyncio.sleep(1)
+        for replica in pair.replicas:
+            await pair.accounts(replica)
+        await asyncio.sleep(2)
+        stored = [item.realkey for item in await pair.stored()]
+        verdict = judge(load.sent, stored, await pair.gaps())
+        stale = await pair.stale()
+        report(
+            "pause and wake of the leader",
+            rounds=ROUNDS,
+            fenced=ROUNDS if stale == 0 else 0,
+            stale_writes=stale,
+            take_over_ms_max=round(max(taken) * 1000),
+            **verdict._asdict(),
+        )
+
+        assert stale == 0
+        assert (verdict.lost, verdict.duplicated) == (0, 0)
+        assert all(replica.process.returncode is None for replica in pair.replicas)
+
+
+async def test_without_the_fence_the_woken_leader_writes(tmp_path: Path) -> None:
+    """The negative control: it is the stream that refuses, nothing else."""
+    async with run_pair(tmp_path, "unfenced_ingest_ls", spool=False) as pair:
+        async with NewsLoad(pair, RATE):
+            await asyncio.sleep(1)
+            await pause_and_wake(pair, await pair.leader())
+            await asyncio.sleep(1)
+        stale = await pair.stale()
+        report("pause and wake without a fence", stale_writes=stale)
+
+        assert stale > 0
+
+
+async def test_a_leader_that_is_asked_to_go_hands_over(tmp_path: Path) -> None:
+    async with run_pair(tmp_path) as pair:
+        async with NewsLoad(pair, RATE) as load:
+            for _ in range(ROUNDS):
+                await asyncio.sleep(1)
+                leader = await pair.leader()
+                heir = pair.other(leader)
+                links = said(heir, "link is up")
+                assert await leader.stop(signal.SIGTERM) == 0
+                await until_said(heir, "link is up", links + 1)
+                await pair.restart(leader)
+            await asyncio.sleep(1)
+        await pair.accounts(await pair.leader())
+        stored = await pair.stored()
+        gaps = await pair.gaps()
+        verdict = judge(load.sent, [item.realkey for item in stored], gaps)
+        # How long nothing came, where one writer follows another.
+        between = [
+            (after.received_ns - before.received_ns) / 1e9
+            for before, after in itertools.pairwise(stored)
+            if before.epoch != after.epoch
+        ]
+        report(
+            "hand-over",
+            rounds=ROUNDS,
+            without_data_ms_p50=round(quantile(between, 0.5) * 1000),
+            without_data_ms_p99=round(quantile(between, 0.99) * 1000),
+            unheard=load.unheard,
+            **verdict._asdict(),
+        )
+
+        assert (verdict.lost, verdict.duplicated, verdict.reordered) == (0, 0, 0)
+        assert [gap.reason for gap in gaps].count("handover") >= ROUNDS
+        assert min(between) < SILENCE_SECONDS
+        assert (await pair.stats("ls.ws"))["connections_max"] == 1
+
+
+async def test_a_take_over_survives_an_upstream_that_is_still_busy(
+    tmp_path: Path,
+) -> None:
+    async with run_pair(tmp_path, "ingest_fmp", FMP_SYMBOLS="AAPL") as pair:
+        await pair.simulator.call(
+            "POST", "/fault", target="fmp.stocks", kind="slot_busy", seconds=6
+        )
+        leader = await pair.leader()
+        heir = pair.other(leader)
+        await leader.stop(signal.SIGKILL)
+        await until_said(heir, "link is up", 1, 60)
+        connects = await heir.metric("feedmesh_ingest_connects_total", link="stocks")
+        async with asyncio.timeout(10):
+            while not (gaps := await pair.gaps()):
+                await asyncio.sleep(0.05)
+        report("busy after a kill", connects=connects, gap_s=seconds_of(gaps[0]))
+
+        assert 2 <= connects <= 10
+        assert (gaps[0].link, gaps[0].reason) == ("stocks", "takeover")
+        assert seconds_of(gaps[0]) > 5
+
+
+async def test_prices_of_a_woken_leader_are_older_for_every_reader(
+    tmp_path: Path,
+) -> None:
+    async with run_pair(
+        tmp_path, "ingest_fmp", *QUIET, "--fmp-slot", "unlimited", FMP_SYMBOLS="AAPL"
+    ) as pair:
+        heard: list[tuple[Version, bytes]] = []
+
+        async def hear(message: Msg) -> None:
+            head, frame = decode_head(message.data)
+            heard.append((head.version, frame))
+
+        await pair.bus.nc.subscribe("prices.us.AAPL", cb=hear)
+        leader = await pair.leader()
+        await price(pair, heard, 100)
+        leader.process.send_signal(signal.SIGSTOP)
+        # Only the paused one has this connection.
+        await pair.simulator.inject("fmp.stocks", {"text": trade(111)})
+        await until_said(pair.other(leader), "link is up", 1)
+        await price(pair, heard, 222)
+        leader.process.send_signal(signal.SIGCONT)
+        await until_said(leader, "another leads; stepping down", 1)
+        async with asyncio.timeout(10):
+            while b"111" not in heard[-1][1] and all(
+                b"111" not in frame for _, frame in heard
+            ):
+                await asyncio.sleep(0.05)
+            newest = max(version for version, _ in heard)
+            while True:
+                kept = await last_of(pair.bus, PRICES, "prices.us.AAPL")
+                assert kept is not None
+                if decode_head(kept.payload)[0].version == newest:
+                    break
+                await asyncio.sleep(0.05)
+        by_version = dict(sorted(heard))
+        stale = [version for version, frame in heard if b"111" in frame]
+
+        # The woken leader did write, into the stream too; readers that keep the highest
+        # version have never shown it, and the leader has put the newer price back.
+        assert max(stale) < newest
+        assert b"222" in by_version[newest]
+        assert b"222" in kept.payload
+
+
+QUIET = ("--rate", "0", "--news-rate", "0")
+
+
+def trade(dollars: int) -> str:
+    return json.dumps(
+        {"s": "aapl", "t": time.time_ns(), "type": "T", "lp": dollars, "ls": 1}
+    )
+
+
+async def price(pair: Pair, heard: list[tuple[Version, bytes]], dollars: int) -> None:
+    """Have the upstream say a price until it was heard."""
+    async with asyncio.timeout(20):
+        while not any(str(dollars).encode() in frame for _, frame in heard):
+            await pair.simulator.inject("fmp.stocks", {"text": trade(dollars)})
+            await asyncio.sleep(0.1)

@@ -1,0 +1,88 @@
+"""
+What a fault suite has found: a line of JSON, printed, kept, and held to its bounds.
+
+``FAULT_SCALE=full`` makes the suites as long as the promises are; without it they
+run a short form, which is part of ``make test``. ``FAULT_RESULTS`` names a file that
+the lines are added to; `report.py` makes the table from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+
+Figure = float | int | str | None
+ValueT = TypeVar("ValueT")
+
+FULL = os.environ.get("FAULT_SCALE", "short") == "full"
+
+
+def scaled(short: ValueT, full: ValueT) -> ValueT:
+    """Return *full* in a full run, else *short*."""
+    return full if FULL else short
+
+
+def record(
+    suite: str,
+    figures: Mapping[str, Figure],
+    *,
+    at_most: Mapping[str, float] | None = None,
+    at_least: Mapping[str, float] | None = None,
+) -> None:
+    """
+    Tell *figures* of *suite*, then fail if they miss a bound.
+
+    Args:
+        suite: Name of what was done.
+        figures: By name, with the unit in it where there is one.
+        at_most: Bounds that figures must not exceed.
+        at_least: Bounds that figures must reach; of negative controls, mostly.
+    """
+    highest, lowest = at_most or {}, at_least or {}
+    bounds = {name: f"≤ {bound:g}" for name, bound in highest.items()}
+    bounds |= {name: f"≥ {bound:g}" for name, bound in lowest.items()}
+    missed = [
+        name for name, bound in highest.items() if not _at_most(figures, name, bound)
+    ]
+    missed += [name for name, bound in lowest.items() if _below(figures, name, bound)]
+    line = json.dumps(
+        {
+            "suite": suite,
+            "scale": "full" if FULL else "short",
+            "cores": os.cpu_count(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "figures": dict(figures),
+            "bounds": bounds,
+            "missed": missed,
+        },
+        ensure_ascii=False,
+    )
+    print(line, flush=True)
+    if path := os.environ.get("FAULT_RESULTS"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    assert not missed, f"{', '.join(missed)} missed the bound: {line}"
+
+
+def _at_most(figures: Mapping[str, Figure], name: str, bound: float) -> bool:
+    figure = figures[name]
+    return isinstance(figure, int | float) and figure <= bound
+
+
+def _below(figures: Mapping[str, Figure], name: str, bound: float) -> bool:
+    figure = figures[name]
+    return not isinstance(figure, int | float) or figure < bound
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that *share* of *values* do not exceed; 0.99 is the 99th."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -1,0 +1,261 @@
+"""
+What networks do to an upstream link, and how soon and how politely the ingests react.
+
+Each link of the real ingests leads through a proxy to the simulator. However a link
+ends, it is found within twice the heartbeat; the upstream never sees more than ten
+connects a minute, and never two connections at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from faults.proxy import FaultProxy, most_within, run_proxy
+from faults.results import FULL, percentile, record, scaled
+from mesh import start_simulator
+from nats_process import open_bus, run_nats
+from processes import ServiceProcess, run_service
+
+from feedmesh.errors import FeedError
+from feedmesh.ingest.wire import open_wire
+
+
+# What FMP is pinged with here; LS has the pace of production and cannot be told.
+FMP_PING_SECONDS = 2.0
+LS_PING_SECONDS = 20.0
+# For what is not waiting: the poll of the metric, and other tests beside this one.
+SLACK_SECONDS = scaled(1.5, 0.5)
+STORM_SECONDS = scaled(12, 150)
+EAGER_SECONDS = 4
+CONNECTS_A_MINUTE = 10
+
+Break = Callable[[FaultProxy], object]
+
+QUICK: dict[str, Break] = {
+    "closed": lambda proxy: proxy.close(),
+    "reset": lambda proxy: proxy.reset(),
+    "cut mid-frame": lambda proxy: proxy.set("down", limit_bytes=7),
+    "cut mid-frame by reset": lambda proxy: proxy.set(
+        "down", limit_bytes=7, limit_resets=True
+    ),
+}
+SLOW: dict[str, Break] = {
+    "half-open": lambda proxy: proxy.set(black_hole=True),
+    "one byte a second": lambda proxy: proxy.set("down", bytes_per_second=1),
+}
+
+pytestmark = pytest.mark.timeout(scaled(180, 3600))
+
+
+@dataclass
+class Link:
+    """One link of an ingest, and the proxy that it leads through."""
+
+    name: str
+    service: ServiceProcess
+    proxy: FaultProxy
+    ping_seconds: float
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    async def ends(self) -> float:
+        return await self.service.metric(
+            "feedmesh_ingest_reconnects_total", link=self.name
+        )
+
+    async def healthy(self) -> None:
+        """Wait until it is up, with all that was asked for."""
+        async with asyncio.timeout(120):
+            while (
+                await self.service.metric("feedmesh_ingest_link_up", link=self.name) < 1
+                or await self.service.metric(
+                    "feedmesh_ingest_subscriptions_confirmed", link=self.name
+                )
+                < 1
+            ):
+                await asyncio.sleep(0.02)
+
+    async def suffer(self, name: str, fault: Break) -> None:
+        """Break it and note how long the ingest takes to find out."""
+        loop = asyncio.get_running_loop()
+        await self.healthy()
+        before = await self.ends()
+        started = loop.time()
+        fault(self.proxy)
+        async with asyncio.timeout(4 * self.ping_seconds + 10):
+            while await self.ends() <= before:
+                await asyncio.sleep(0.02)
+        self.found.setdefault(name, []).append(loop.time() - started)
+        self.proxy.heal()
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[list[Link]]:
+    """Run NATS, the simulator and both ingests; yield the four links."""
+    async with AsyncExitStack() as stack:
+        nats = await stack.enter_async_context(run_nats(folder))
+        await stack.enter_async_context(open_bus(nats))
+        simulator = await start_simulator(
+            stack,
+            *("--rate", "100", "--news-rate", "120"),
+            *("--fmp-heartbeat-seconds", "0.5"),
+        )
+        proxies: dict[str, FaultProxy] = {}
+
+        async def through_proxy(name: str) -> str:
+            url = urlsplit(simulator.urls[name])
+            proxy = await stack.enter_async_context(run_proxy(url.port or 0))
+            proxies[name] = proxy
+            return url._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
+
+        common = {"NATS_URL": nats.url, "OPS_PORT": "0"}
+        fmp = await stack.enter_async_context(
+            run_service(
+                "ingest_fmp",
+                common
+                | {
+                    "FMP_STOCKS_URL": await through_proxy("fmp_stocks_url"),
+                    "FMP_CRYPTO_URL": await through_proxy("fmp_crypto_url"),
+                    "FMP_FOREX_URL": await through_proxy("fmp_forex_url"),
+                    "FMP_SYMBOLS": "AAPL,BTCUSD,EURUSD",
+                    "FMP_PING": f"{FMP_PING_SECONDS:g}s",
+                    "FMP_SILENCE": "60s",
+                },
+            )
+        )
+        ls = await stack.enter_async_context(
+            run_service(
+                "ingest_ls",
+                common
+                | {
+                    "LS_REST_URL": simulator.urls["ls_rest_url"],
+                    "LS_WS_URL": await through_proxy("ls_ws_url"),
+                },
+            )
+        )
+        links = [
+            Link(kind, fmp, proxies[f"fmp_{kind}_url"], FMP_PING_SECONDS)
+            for kind in ("stocks", "crypto", "forex")
+        ]
+        links.append(Link("news", ls, proxies["ls_ws_url"], LS_PING_SECONDS))
+        for link in links:
+            await link.healthy()
+        yield links
+
+
+async def test_every_way_a_link_ends_is_found_in_time(tmp_path: Path) -> None:
+    async def rounds(link: Link) -> None:
+        fmp = link.name != "news"
+        for _ in range(scaled(1, 30 if fmp else 10)):
+            # LS's own pace makes a short run too long.
+            for name, fault in (QUICK | (SLOW if fmp or FULL else {})).items():
+                await link.suffer(name, fault)
+        await link.healthy()
+
+    async with running(tmp_path) as links:
+        await asyncio.gather(*(rounds(link) for link in links))
+
+    for name in QUICK | SLOW:
+        figures: dict[str, float | int | str | None] = {}
+        bounds = {}
+        for feed, of_feed in (("fmp", links[:3]), ("ls", links[3:])):
+            seconds = [s for link in of_feed for s in link.found.get(name, [])]
+            if seconds:
+                figures[f"{feed}_faults"] = len(seconds)
+                figures[f"{feed}_found_p50_s"] = round(percentile(seconds, 0.5), 2)
+                figures[f"{feed}_found_max_s"] = round(max(seconds), 2)
+                bounds[f"{feed}_found_max_s"] = (
+                    2 * of_feed[0].ping_seconds + SLACK_SECONDS
+                )
+        record(f"upstream {name}", figures, at_most=bounds)
+    record(
+        "manners towards upstreams, all faults together",
+        {
+            "connects_in_any_minute": max(
+                most_within(link.proxy.connected_at) for link in links
+            ),
+            "connections_at_once": max(link.proxy.most_open for link in links),
+        },
+        at_most={
+            "connects_in_any_minute": CONNECTS_A_MINUTE,
+            "connections_at_once": 1,
+        },
+    )
+
+
+async def test_an_upstream_that_hangs_up_again_and_again_is_not_stormed(
+    tmp_path: Path,
+) -> None:
+    """Data comes each time, so the pauses stay short: only the limiter holds it."""
+    async with running(tmp_path) as links, run_proxy(links[0].proxy.target[1]) as other:
+        proxy = links[0].proxy
+        eager = asyncio.create_task(_connect_at_once(other))
+        await asyncio.gather(
+            _hang_up(proxy, STORM_SECONDS, after=0.5),
+            _hang_up(other, EAGER_SECONDS, after=0.2),
+        )
+        eager.cancel()
+        await asyncio.gather(eager, return_exceptions=True)
+
+    record(
+        "upstream hangs up after its first data",
+        {
+            "seconds": STORM_SECONDS,
+            "connects": len(proxy.connected_at),
+            "connects_in_any_minute": most_within(proxy.connected_at),
+            "connections_at_once": proxy.most_open,
+            "control_connects_in_any_minute": most_within(other.connected_at),
+        },
+        at_most={
+            "connects_in_any_minute": CONNECTS_A_MINUTE,
+            "connections_at_once": 1,
+        },
+        # A link that stays away has good manners, too.
+        at_least={
+            "connects": CONNECTS_A_MINUTE / 2,
+            "control_connects_in_any_minute": CONNECTS_A_MINUTE + 1,
+        },
+    )
+
+
+async def test_who_does_not_ping_does_not_find_out(tmp_path: Path) -> None:
+    """The negative control of the half-open link: its socket alone says nothing."""
+    async with AsyncExitStack() as stack:
+        simulator = await start_simulator(stack)
+        port = urlsplit(simulator.urls["fmp_stocks_url"]).port or 0
+        proxy = await stack.enter_async_context(run_proxy(port))
+        wire = await stack.enter_async_context(
+            open_wire(f"ws://127.0.0.1:{proxy.port}", ping_seconds=None)
+        )
+        proxy.set(black_hole=True)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2 * FMP_PING_SECONDS + 1):
+                await wire.receive()
+        assert proxy.open == 1
+        proxy.reset()
+
+
+async def _hang_up(proxy: FaultProxy, seconds: float, *, after: float) -> None:
+    """Reset each connection a moment *after* it was made, for so many seconds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        if proxy.open:
+            await asyncio.sleep(after)
+            proxy.reset()
+        await asyncio.sleep(0.02)
+
+
+async def _connect_at_once(proxy: FaultProxy) -> None:
+    """The negative control: lost, it comes back without a pause."""
+    while True:
+        try:
+            async with open_wire(f"ws://127.0.0.1:{proxy.port}") as wire:
+                await wire.receive()
+        except FeedError:
+            await asyncio.sleep(0.05)

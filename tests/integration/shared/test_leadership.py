@@ -1,0 +1,245 @@
+"""Who leads: one at a time, the next one soon, against a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from nats_process import NatsProcess
+
+from feedmesh import subjects
+from feedmesh.bus import Bus, connect_bus
+from feedmesh.ingest import leadership
+from feedmesh.ingest.epoch import claim_epoch, last_claim
+from feedmesh.ingest.leadership import SILENCE_SECONDS, Leadership, Term
+from feedmesh.streams import NEWS, ensure_streams
+
+
+class Replica:
+    """One process of two, as far as leading goes."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.stop = asyncio.Event()
+        self.terms: list[Term] = []
+        self.claims: list[int] = []
+        self.intrusions = 0
+        self.leads = asyncio.Event()
+        self.stands_by = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.leadership = Leadership(
+            bus, "ls", complete=lambda: {"news": 5}, intruded=self._intruded
+        )
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(
+            self.leadership.run(self.stop, self._stand_by, self._lead)
+        )
+
+    async def leave(self) -> None:
+        """Stop as on SIGTERM."""
+        assert self.task is not None
+        self.stop.set()
+        await self.task
+
+    async def vanish(self) -> None:
+        """Stop as on SIGKILL: nothing more is said."""
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    def _intruded(self) -> None:
+        self.intrusions += 1
+
+    async def _stand_by(self) -> None:
+        self.stands_by.set()
+        await asyncio.Event().wait()
+
+    async def _lead(self, term: Term) -> None:
+        term.working = True
+        term.claimed = lambda claim: self.claims.append(claim.epoch)
+        self.terms.append(term)
+        self.leads.set()
+        await term.over.wait()
+        self.leads.clear()
+
+
+@asynccontextmanager
+async def replicas(server: NatsProcess, count: int = 2) -> AsyncIterator[list[Replica]]:
+    """Run a leader and those that stand by, in this order."""
+    async with AsyncExitStack() as stack:
+        made: list[Replica] = []
+        for number in range(count):
+            bus = await stack.enter_async_context(
+                connect_bus(server.settings(), f"replica-{number}")
+            )
+            await ensure_streams(bus.nc.jetstream())
+            replica = Replica(bus)
+            replica.start()
+            stack.push_async_callback(replica.vanish)
+            waiting = replica.stands_by if made else replica.leads
+            async with asyncio.timeout(5):
+                await waiting.wait()
+            made.append(replica)
+        yield made
+
+
+async def clock(waiting: asyncio.Event, seconds: float = 10.0) -> float:
+    """Return how long *waiting* took."""
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(seconds):
+        await waiting.wait()
+    return asyncio.get_running_loop().time() - began
+
+
+async def test_one_leads_and_the_other_stands_by(nats_server: NatsProcess) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(4 * SILENCE_SECONDS)
+
+        assert first.leads.is_set()
+        assert not second.terms
+        assert first.leadership.problem() is None
+        assert second.leadership.problem() is None
+
+
+async def test_the_standby_leads_once_the_leader_is_silent(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await first.vanish()
+        waited = await clock(second.leads)
+
+        assert waited > SILENCE_SECONDS / 3
+        term = second.terms[0]
+        assert term.claim.epoch > first.terms[0].claim.epoch
+        assert term.before is not None
+        assert (term.before.state, term.before.complete) == ("leading", {"news": 5})
+
+
+async def test_a_leader_that_goes_on_purpose_is_not_waited_for(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await first.leave()
+        waited = await clock(second.leads)
+        print(json.dumps({"test": "hand-over of the claim", "ms": waited * 1000}))
+
+        assert waited < SILENCE_SECONDS / 2
+        assert second.terms[0].before is not None
+        assert second.terms[0].before.state == "leaving"
+
+
+async def test_three_replicas_have_one_leader(nats_server: NatsProcess) -> None:
+    async with replicas(nats_server, 3) as (first, *others):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await first.vanish()
+        async with asyncio.timeout(10):
+            while not any(replica.leads.is_set() for replica in others):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(3 * SILENCE_SECONDS)
+
+        assert sum(replica.leads.is_set() for replica in others) == 1
+
+
+async def test_a_leader_that_hears_of_a_higher_epoch_steps_down(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server, 1) as (first,):
+        usurper = Replica(first.bus)
+        await claim_epoch(usurper.bus, "ls")
+        first.leadership.doubt()
+        await clock(first.terms[0].overtaken)
+        # The usurper says nothing at all, so it is this one's turn again.
+        async with asyncio.timeout(10):
+            while len(first.terms) < 2:
+                await asyncio.sleep(0.01)
+
+        assert first.terms[1].claim.epoch > first.terms[0].claim.epoch
+
+
+async def test_a_leader_hears_that_another_has_stopped_writing(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server, 1) as (first,):
+        epoch = first.terms[0].claim.epoch
+        for state in ("leading", "left"):
+            beat = f'{{"v":1,"epoch":{epoch - 1},"state":"{state}","complete":{{}}}}'
+            await first.bus.publish(subjects.leader("ls"), beat.encode())
+        await first.bus.nc.flush()
+        await asyncio.sleep(SILENCE_SECONDS)
+
+        assert first.intrusions == 1
+        assert first.leads.is_set()
+
+
+async def test_an_outage_of_nats_changes_no_leader(nats_server: NatsProcess) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await nats_server.stop()
+        await asyncio.sleep(3 * SILENCE_SECONDS)
+        await nats_server.start()
+        async with asyncio.timeout(20):
+            while not (first.bus.connected and second.bus.connected):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(4 * SILENCE_SECONDS)
+
+        assert first.leads.is_set()
+        assert not second.terms
+
+
+async def test_a_leader_that_does_not_come_back_from_an_outage_is_replaced(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await nats_server.stop()
+        await first.vanish()
+        await nats_server.start()
+        waited = await clock(second.leads, 30)
+
+        assert waited > leadership._RETURN_SECONDS / 2
+
+
+async def test_a_claim_that_the_stream_has_forgotten_is_made_again(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        before = first.terms[0].claim
+        js = first.bus.nc.jetstream()
+        await js.delete_stream(NEWS)
+        await ensure_streams(js)
+        first.leadership.doubt()
+        async with asyncio.timeout(10):
+            while not first.claims:
+                await asyncio.sleep(0.01)
+
+        assert first.terms[0].claim.epoch > before.epoch
+        assert await last_claim(first.bus, "ls") == first.terms[0].claim
+        assert first.leads.is_set()
+        assert not second.terms
+
+
+async def test_nobody_claims_without_streams(nats_server: NatsProcess) -> None:
+    async with connect_bus(nats_server.settings(), "test") as bus:
+        replica = Replica(bus)
+        replica.start()
+        await asyncio.sleep(3 * SILENCE_SECONDS)
+        assert not replica.terms
+        assert replica.leadership.problem() == "waiting for the streams"
+        await ensure_streams(bus.nc.jetstream())
+        await clock(replica.leads)
+        await replica.leave()
+
+
+async def test_a_message_of_nonsense_is_no_leader(nats_server: NatsProcess) -> None:
+    async with replicas(nats_server, 1) as (first,):
+        for nonsense in (b"", b"[]", b"\xff", b'{"v":1,"epoch":"x"}'):
+            await first.bus.publish(subjects.leader("ls"), nonsense)
+        await asyncio.sleep(SILENCE_SECONDS)
+
+        assert first.leads.is_set()
+        assert len(first.terms) == 1

@@ -1,0 +1,349 @@
+"""Two replicas of one ingest as real processes, and a load that keeps its books."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from mesh import Simulator, start_simulator
+from nats_process import NatsProcess, open_bus, run_nats
+from processes import ServiceProcess
+
+from feedmesh.bus import Bus
+from feedmesh.clock import from_iso
+from feedmesh.errors import BusError
+from feedmesh.ingest.accounting import Accounts, accounts_of
+from feedmesh.ingest.gaps import Gap, read_gaps
+from feedmesh.messages import decode_head
+from feedmesh.news import decode_news
+from feedmesh.stored import read_from
+from feedmesh.streams import NEWS
+
+
+NEWS_KEY = "NWS:NWS001"
+
+
+class Sent(NamedTuple):
+    """An item that the upstream wrote to a connection, and when, in ns."""
+
+    realkey: str
+    before_ns: int
+    after_ns: int
+
+
+class Stored(NamedTuple):
+    """An item in the stream: when it was received, in ns, and by which writer."""
+
+    realkey: str
+    received_ns: int
+    epoch: int
+    sequence: int
+
+
+class Pair:
+    """
+    Two replicas, their upstream and their NATS.
+
+    Attributes:
+        replicas: Both, the one that was started first in front.
+    """
+
+    def __init__(
+        self, module: str, nats: NatsProcess, bus: Bus, simulator: Simulator
+    ) -> None:
+        self.module = module
+        self.nats = nats
+        self.bus = bus
+        self.simulator = simulator
+        self.replicas: list[ServiceProcess] = []
+
+    async def leader(self, seconds: float = 30.0) -> ServiceProcess:
+        """Return the replica that leads, once one does."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for replica in self.replicas:
+                    if running(replica) and said(replica, "link is up") > 0:
+                        last = last_of(
+                            replica, "leading", "another leads; stepping down"
+                        )
+                        if last == "leading":
+                            return replica
+                await asyncio.sleep(0.005)
+
+    def other(self, replica: ServiceProcess) -> ServiceProcess:
+        """Return the replica that is not *replica*."""
+        first, second = self.replicas
+        return second if replica is first else first
+
+    async def restart(self, replica: ServiceProcess) -> None:
+        """Start a replica that was killed; it stands by when this returns."""
+        await replica.start()
+        async with asyncio.timeout(30):
+            # On a machine with too little time, the leader may fall silent meanwhile.
+            while last_of(replica, "standing by", "leading") is None:
+                await asyncio.sleep(0.01)
+
+    async def stats(self, target: str) -> dict[str, Any]:
+        """Return what the simulator tells of *target*."""
+        found: dict[str, Any] = (await self.simulator.call("GET", "/stats"))["targets"][
+            target
+        ]
+        return found
+
+    async def registered(self, seconds: float = 30.0) -> None:
+        """Wait until news flow to somebody."""
+        async with asyncio.timeout(seconds):
+            while NEWS_KEY not in (await self.stats("ls.ws"))["subscribed"]:
+                await asyncio.sleep(0.005)
+
+    async def stored(self) -> list[Stored]:
+        """Return all stored items in order."""
+        found = []
+        async for message in read_from(self.bus, NEWS, 1, "news.*"):
+            head, frame = decode_head(message.payload)
+            found.append(
+                Stored(
+                    decode_news(frame).realkey,
+                    from_iso(head.received_at),
+                    head.epoch,
+                    message.sequence,
+                )
+            )
+        return found
+
+    async def stale(self) -> int:
+        """Return how many items lie behind the claim of a later writer."""
+        claims = [
+            (message.sequence, json.loads(message.payload)["epoch"])
+            async for message in read_from(self.bus, NEWS, 1, "epoch.*")
+        ]
+        return sum(
+            item.epoch < max(epoch for at, epoch in claims if at < item.sequence)
+            for item in await self.stored()
+        )
+
+    async def gaps(self) -> list[Gap]:
+        """Return the gap records."""
+        try:
+            return [stored.gap async for stored in read_gaps(self.bus)]
+        except BusError:
+            return []
+
+    async def accounts(self, replica: ServiceProcess) -> Accounts:
+        """Return what became of all that *replica* received, once nothing waits."""
+        ops = await replica.ops()
+        async with httpx.AsyncClient() as http:
+            for _ in range(100):
+                accounts = accounts_of((await http.get(f"{ops}/metrics")).text)
+                if accounts.waiting == 0 and accounts.missing == 0:
+                    return accounts
+                await asyncio.sleep(0.2)
+            text = (await http.get(f"{ops}/metrics")).text
+        counters = [line for line in text.splitlines() if "_total{" in line]
+        raise AssertionError("\n".join([str(accounts), *counters, *replica.lines]))
+
+
+class NewsLoad:
+    """Sends numbered items through the simulator and notes which found a connection."""
+
+    def __init__(self, pair: Pair, per_second: int) -> None:
+        self._pair = pair
+        self._rate = per_second
+        self._number = 0
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.sent: list[Sent] = []
+        self.unheard = 0
+
+    async def __aenter__(self) -> NewsLoad:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._task is not None
+        await self._task
+
+    async def _run(self) -> None:
+        url = self._pair.simulator.urls["control_url"]
+        async with httpx.AsyncClient(base_url=url) as http:
+            began = time.monotonic()
+            while not self._stop.is_set():
+                owed = int((time.monotonic() - began) * self._rate) - self._number
+                await self._send(http, min(owed, 500))
+                await asyncio.sleep(0.01)
+
+    async def _send(self, http: httpx.AsyncClient, count: int) -> None:
+        if count <= 0:
+            return
+        keys = [f"20260715{self._number + i:016}" for i in range(count)]
+        self._number += count
+        before = time.time_ns()
+        frames = [news_frame(key) for key in keys]
+        answer = await http.post("/inject", json={"target": "ls.ws", "frames": frames})
+        after = time.time_ns()
+        if answer.json()["connections"]:
+            self.sent.extend(Sent(key, before, after) for key in keys)
+        else:
+            self.unheard += len(keys)
+
+
+def news_frame(realkey: str) -> dict[str, Any]:
+    """Return an item that no other resembles."""
+    body = {
+        "date": "20260715",
+        "time": "090130",
+        "id": "23",
+        "realkey": realkey,
+        "title": f"기사 {realkey}",
+        "code": "000000005930",
+        "bodysize": "1",
+    }
+    return {"header": {"tr_cd": "NWS", "tr_key": "NWS001"}, "body": body}
+
+
+class Verdict(NamedTuple):
+    """
+    What a run has shown.
+
+    Attributes:
+        sent: Items that the upstream wrote to a connection.
+        stored: Items in the stream.
+        lost: Items that were sent, are not there, and lie in no gap.
+        in_gaps: Items that were sent, are not there, and lie in a recorded gap.
+        duplicated: Items that are there more than once.
+        reordered: Items that stand behind one that was sent after them.
+    """
+
+    sent: int
+    stored: int
+    lost: int
+    in_gaps: int
+    duplicated: int
+    reordered: int
+
+
+def judge(sent: list[Sent], stored: list[str], gaps: list[Gap]) -> Verdict:
+    """Compare what was sent with what is stored."""
+    there = set(stored)
+    times = [(from_iso(gap.since), from_iso(gap.until)) for gap in gaps]
+    missing = [item for item in sent if item.realkey not in there]
+    covered = [
+        item
+        for item in missing
+        if any(
+            since <= item.before_ns and item.after_ns <= until + 20_000_000
+            for since, until in times
+        )
+    ]
+    return Verdict(
+        sent=len(sent),
+        stored=len(stored),
+        lost=len(missing) - len(covered),
+        in_gaps=len(covered),
+        duplicated=len(stored) - len(there),
+        reordered=sum(a > b for a, b in itertools.pairwise(stored)),
+    )
+
+
+def seconds_of(gap: Gap) -> float:
+    """Return how long *gap* is."""
+    return (from_iso(gap.until) - from_iso(gap.since)) / 1e9
+
+
+def report(test: str, **figures: Any) -> None:
+    """Print *figures* as one JSON line."""
+    print(json.dumps({"test": test, **figures}), flush=True)
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return the value that *share* of *values* do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+
+
+def running(replica: ServiceProcess) -> bool:
+    """Return whether the process is there."""
+    return replica._process is not None and replica._process.returncode is None
+
+
+def said(replica: ServiceProcess, event: str) -> int:
+    """Return how often the log tells *event*."""
+    return sum(f'"event": "{event}"' in line for line in replica.lines)
+
+
+def last_of(replica: ServiceProcess, *events: str) -> str | None:
+    """Return which of *events* the log tells last."""
+    for line in reversed(replica.lines):
+        for event in events:
+            if f'"event": "{event}"' in line:
+                return event
+    return None
+
+
+async def until_said(
+    replica: ServiceProcess, event: str, times: int, seconds: float = 30.0
+) -> None:
+    """Wait until the log tells *event* for the time *times*."""
+    try:
+        async with asyncio.timeout(seconds):
+            while said(replica, event) < times:
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(
+            f"not said: {event!r}\n" + "\n".join(replica.lines[-30:])
+        ) from None
+
+
+@asynccontextmanager
+async def run_pair(
+    folder: Path,
+    module: str = "ingest_ls",
+    *arguments: str,
+    count: int = 2,
+    spool: bool = True,
+    **env: str,
+) -> AsyncIterator[Pair]:
+    """Run *count* replicas of *module* while the context is open."""
+    async with AsyncExitStack() as stack:
+        nats = await stack.enter_async_context(run_nats(folder / "nats"))
+        bus = await stack.enter_async_context(open_bus(nats))
+        simulator = await start_simulator(stack, *arguments)
+        pair = Pair(module, nats, bus, simulator)
+        urls = simulator.urls
+        upstream = {
+            "ingest_ls": {
+                "LS_REST_URL": urls["ls_rest_url"],
+                "LS_WS_URL": urls["ls_ws_url"],
+            },
+            "ingest_fmp": {
+                "FMP_STOCKS_URL": urls["fmp_stocks_url"],
+                "FMP_CRYPTO_URL": urls["fmp_crypto_url"],
+                "FMP_FOREX_URL": urls["fmp_forex_url"],
+            },
+        }[module.removeprefix("unfenced_")]
+        for number in range(count):
+            own = {"NATS_URL": nats.url, "OPS_PORT": "0", **upstream, **env}
+            own["PYTHONPATH"] = str(Path(__file__).parent)
+            if spool and module.endswith("ingest_ls"):
+                own["LS_SPOOL_DIR"] = str(folder / f"spool-{number}")
+            replica = ServiceProcess(module, own)
+            pair.replicas.append(replica)
+            stack.push_async_callback(_end, replica)
+            await replica.start()
+            await replica.event("standing by" if number else "link is up")
+        yield pair
+
+
+async def _end(replica: ServiceProcess) -> None:
+    if running(replica):
+        replica.process.send_signal(signal.SIGCONT)
+        await replica.stop(signal.SIGKILL)
