@@ -175,7 +175,7 @@ async def received_until(client: Client, last: int) -> list[int]:
 
 
 async def test_a_client_that_does_not_read_gets_the_newest_and_costs_little(
-    edge: EdgeProcess, writer: Writer
+    edge: EdgeProcess, writer: Writer, eventually: Eventually
 ) -> None:
     updates = 30_000
     async with edge.prices() as slow, edge.prices() as quick:
@@ -190,11 +190,15 @@ async def test_a_client_that_does_not_read_gets_the_newest_and_costs_little(
         quickly = await reading
         slow.connection.transport.resume_reading()
         slowly = await received_until(slow, updates)
-        conflated = await edge.service.metric("feedmesh_edge_conflated_total")
+
+        async def all_accounted_for() -> bool:
+            conflated = await edge.service.metric("feedmesh_edge_conflated_total")
+            # On a busy machine the quick one may be behind at times as well.
+            return len(quickly) + len(slowly) + conflated == 2 * updates
+
+        await eventually(all_accounted_for)
 
     assert len(slowly) < len(quickly)
-    # On a busy machine the quick one may be behind at times as well.
-    assert len(quickly) + len(slowly) + conflated == 2 * updates
     assert quickly == sorted(set(quickly))
     assert slowly == sorted(set(slowly))
 
@@ -260,7 +264,7 @@ async def test_too_many_clients_are_told_to_come_later(
             answer = await http.get(f"{edge.url}/ws/news", headers=headers)
 
     assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "5"
+    assert 1 <= int(answer.headers["retry-after"]) <= 10
 
 
 async def test_a_page_of_a_foreign_origin_is_refused(

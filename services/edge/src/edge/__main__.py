@@ -8,17 +8,26 @@ import socket
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from edge.admission import Admission
-from edge.app import EdgeParts, build_app
-from edge.hub import PriceHub
+from edge.app import build_app
+from edge.clients.chores import Chores
+from edge.clients.outlet import EdgeProtocol
+from edge.clients.registry import Clients
+from edge.clients.sender import Flusher
+from edge.door.admission import Admission
+from edge.door.doorway import open_doorway
+from edge.door.gate import Authenticator, authenticator
 from edge.metrics import EdgeMetrics
-from edge.news_log import NewsLog
-from edge.outlet import EdgeProtocol
-from edge.price_bridge import PriceBridge
-from edge.price_cache import PriceCache
+from edge.news.log import BusNewsStream, NewsLog
+from edge.parts import EdgeParts
+from edge.prices.bridge import PriceBridge
+from edge.prices.cache import PriceCache
+from edge.prices.hub import PriceHub
+from edge.prices.tape import PriceTape
+from edge.rest.freshness import GRACE_SECONDS, Freshness
 from edge.settings import Settings
 from edge.status_board import StatusBoard
 from feedmesh.bus import Bus, connect_bus
@@ -32,9 +41,6 @@ logger = logging.getLogger(__name__)
 
 _TEND_SECONDS = 1.0
 _SEND_BUFFER = 128 * 1024
-# A short outage of NATS must not make every edge unready at once: clients would have
-# nowhere to go, and the cache still answers.
-_NATS_GRACE_SECONDS = 30.0
 
 
 @dataclass
@@ -51,6 +57,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Run the edge until *stop* is set."""
     registry = CollectorRegistry()
     phase = _Phase({"start": "starting"})
+    auth = authenticator(settings, registry)
     async with AsyncExitStack() as stack:
         listener = bind(settings.edge_host, settings.edge_port, "EDGE_PORT")
         stack.callback(listener.close)
@@ -65,14 +72,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         bus = await unless_stopped(
             stop, stack.enter_async_context(connect_bus(settings, f"edge-{name}"))
         )
-        edge = _Edge(settings, bus, registry, phase, name)
+        edge = _Edge(settings, bus, registry, phase, name, auth)
         finished = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(edge.run_jobs(finished), name="jobs")
             await unless_stopped(stop, edge.warm())
+            app = build_app(edge.parts)
             server = serve(
-                build_app(edge.parts),
+                app,
                 listener,
+                http=open_doorway(settings, edge.parts.metrics, app),
                 ws=EdgeProtocol,
                 ws_max_size=settings.edge_max_message,
                 ws_per_message_deflate=False,
@@ -86,7 +95,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 )
                 await stop.wait()
                 phase.problems["stop"] = "stopping"
-                await edge.parts.admission.send_all_away(settings.edge_drain)
+                edge.parts.admission.close()
+                await edge.parts.clients.send_away(settings.edge_drain)
             finished.set()
 
 
@@ -100,30 +110,41 @@ class _Edge:
         registry: CollectorRegistry,
         phase: _Phase,
         name: str,
+        auth: Authenticator | None,
     ) -> None:
         self._bus = bus
         self._phase = phase
         self._bus_metrics = BusMetrics(registry)
         metrics = EdgeMetrics(registry)
         cache = PriceCache()
+        tape = PriceTape(settings.edge_history)
+        flusher = Flusher()
+        clients = Clients(metrics)
         # The announcer asks the hub, and the hub wakes the announcer.
         self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
-        hub = PriceHub(
-            cache, metrics, self._announcer.changed, settings.edge_max_symbols
-        )
-        self._bridge = PriceBridge(bus, cache, hub, metrics)
+        hub = PriceHub(cache, flusher, metrics, self._announcer.changed)
+        self._bridge = PriceBridge(bus, cache, tape, hub, metrics)
         self.parts = EdgeParts(
             settings=settings,
             bus=bus,
             cache=cache,
+            tape=tape,
             hub=hub,
-            news=NewsLog(bus, metrics),
+            news=NewsLog(BusNewsStream(bus), metrics, settings.edge_replay),
             status=StatusBoard(bus),
-            metrics=metrics,
+            flusher=flusher,
+            chores=Chores(),
+            clients=clients,
             admission=Admission(
-                metrics, settings.edge_max_clients, settings.edge_origins
+                metrics,
+                settings.edge_max_clients,
+                settings.edge_origins,
+                lambda: len(clients),
             ),
+            freshness=Freshness(lambda: bus.connected, lambda: self._bridge.current),
+            metrics=metrics,
             problems=lambda: dict(phase.problems),
+            auth=auth,
         )
 
     async def warm(self) -> None:
@@ -136,23 +157,38 @@ class _Edge:
         await job_group(
             finished,
             prices=self._bridge.run,
-            news=self.parts.news.run,
+            news=partial(self.parts.news.run, self._bus),
             status=self.parts.status.run,
             demand=self._announcer.run,
+            chores=self.parts.chores.run,
             tend=self._tend,
         )
 
     async def _tend(self) -> None:
-        away = 0.0
         while True:
             await asyncio.sleep(_TEND_SECONDS)
-            self.parts.hub.evict_stuck(self.parts.settings.edge_stuck)
-            away = 0.0 if self._bus.connected else away + _TEND_SECONDS
-            if away > _NATS_GRACE_SECONDS:
+            self.parts.hub.flush()
+            self.parts.clients.tend(self.parts.settings.edge_stuck)
+            self.parts.status.tell_changes()
+            if self.parts.auth is not None:
+                self.parts.auth.refresh()
+            self._count()
+            away = self.parts.freshness.away()
+            # A short outage of NATS must not make every edge unready at once: clients
+            # would have nowhere to go, and the cache still answers.
+            if away is not None and away > GRACE_SECONDS:
                 self._phase.problems["nats"] = "NATS is away"
             else:
                 self._phase.problems.pop("nats", None)
             self._bus_metrics.show(self._bus)
+
+    def _count(self) -> None:
+        self._bridge.count()
+        metrics, flusher = self.parts.metrics, self.parts.flusher
+        metrics.frames.inc(flusher.pieces)
+        metrics.conflated.inc(flusher.conflated)
+        flusher.pieces = flusher.conflated = 0
+        metrics.cached.set(len(self.parts.cache))
 
 
 def _address(name: tuple[str, int]) -> dict[str, object]:

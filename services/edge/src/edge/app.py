@@ -8,36 +8,52 @@ because the price contract has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import FastAPI, HTTPException, Query, Request, Response, WebSocket
+from fastapi import (
+    APIRouter,
+    FastAPI,
+    HTTPException,
+    Path,
+    Request,
+    Response,
+    WebSocket,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from edge.admission import Admission
-from edge.hub import PriceHub
-from edge.metrics import EdgeMetrics
-from edge.news_feed import serve_news
-from edge.news_log import NewsLog
-from edge.price_cache import PriceCache
-from edge.price_feed import parse_symbols, serve_prices
-from edge.settings import Settings
-from edge.status_board import StatusBoard
+from edge.clients.outlet import outlet_of
+from edge.contract.news import NewsSession
+from edge.contract.prices import PriceSession, parse_symbols
+from edge.contract.session import ContractSession
+from edge.door.gate import TokenGate, login_of, may_see
+from edge.news.instants import find_instant
+from edge.parts import EdgeParts
+from edge.rest.gate import AddressBuckets, RestGate
+from edge.rest.models import (
+    CachedPrices,
+    Health,
+    LegacyStatus,
+    LegacySymbols,
+    PriceFrame,
+)
+from edge.rest.openapi import describe, legacy
+from edge.rest.problems import add_problems
+from edge.rest.routes import RestParts, rest_v3
+from edge.stream.session import PROTOCOL, StreamSession
 from feedmesh.bus import Bus
 from feedmesh.demand import read_pins, write_pins
 from feedmesh.errors import BusError
 from feedmesh.symbols import parse_symbol
 
 
-__all__ = ["EdgeParts", "build_app"]
+__all__ = ["build_app"]
 
 _PRICES = "/api/v2/realtime"
-_NEWS_LIMIT = 500
 # The page loads nothing from elsewhere and runs nothing that is not a file of ours, so
 # that text from upstream could do no harm even if it were shown as markup by mistake.
 _PAGE_POLICY = (
@@ -53,37 +69,39 @@ _PAGE_HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class EdgeParts:
-    """Everything that routes need."""
-
-    settings: Settings
-    bus: Bus
-    cache: PriceCache
-    hub: PriceHub
-    news: NewsLog
-    status: StatusBoard
-    metrics: EdgeMetrics
-    admission: Admission
-    problems: Callable[[], dict[str, str]]
-
-
 def build_app(parts: EdgeParts) -> FastAPI:
     """Return the application that serves *parts*."""
-    app = FastAPI(title="feedmesh edge", version="0.1.0", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="feedmesh edge",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        # They would lead to whatever host the request names.
+        redirect_slashes=False,
+    )
+    if parts.auth is not None:
+        legacy_open = parts.settings.edge_auth_legacy == "open"
+        app.add_middleware(TokenGate, auth=parts.auth, legacy_open=legacy_open)
+    app.add_middleware(
+        RestGate,
+        buckets=AddressBuckets(parts.settings.edge_rest_rate),
+        refused=parts.metrics.refused.labels("rest_rate").inc,
+    )
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(parts.settings.edge_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["content-type"],
+        allow_headers=["authorization", "content-type", "if-none-match"],
+        expose_headers=["age", "etag", "retry-after"],
     )
-    app.add_exception_handler(RequestValidationError, _unprocessable)
+    add_problems(app, _unprocessable)
     _add_websockets(app, parts)
     _add_cache(app, parts)
     _add_pins(app, parts)
     _add_state(app, parts)
-    _add_news(app, parts)
+    app.include_router(_rest_v3(parts))
     _add_page(app)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's manual has it
     return app
 
 
@@ -96,44 +114,73 @@ async def _unprocessable(_: Request, error: Exception) -> Response:
 
 
 def _add_websockets(app: FastAPI, parts: EdgeParts) -> None:
+    async def serve(websocket: WebSocket, session: type[ContractSession]) -> None:
+        if await parts.admission.admits(websocket):
+            await websocket.accept()
+            outlet = outlet_of(websocket)
+            outlet.attach(session(outlet, parts, login_of(websocket)))
+
     @app.websocket(f"{_PRICES}/ws/prices")
     async def prices(websocket: WebSocket) -> None:
-        async with parts.admission.admit(websocket, "prices") as admitted:
-            if admitted:
-                await serve_prices(websocket, parts.hub, parts.metrics)
+        await serve(websocket, PriceSession)
 
     @app.websocket("/ws/news")
     async def news(websocket: WebSocket) -> None:
-        async with parts.admission.admit(websocket, "news") as admitted:
-            if admitted:
-                await serve_news(
-                    websocket, parts.news, parts.metrics, parts.settings.edge_stuck
-                )
+        await serve(websocket, NewsSession)
+
+    @app.websocket("/api/v3/stream")
+    async def stream(
+        websocket: WebSocket, frames: Literal["object", "array"] = "object"
+    ) -> None:
+        if not await parts.admission.admits(websocket):
+            return
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
+        outlet = outlet_of(websocket)
+        login = login_of(websocket)
+        outlet.attach(StreamSession(outlet, parts, login, arrays=frames == "array"))
 
 
 def _add_cache(app: FastAPI, parts: EdgeParts) -> None:
-    @app.get(f"{_PRICES}/cache", summary="Every cached value, by symbol")
-    async def cache() -> Response:
-        return _json_bytes(parts.cache.as_json())
+    @app.get(
+        f"{_PRICES}/cache",
+        summary="Every cached value, by symbol",
+        responses=legacy(CachedPrices, 429),
+    )
+    async def cache(request: Request) -> Response:
+        """All values in one object, without pages; see `/api/v3/prices` for those."""
+        return _json_bytes(parts.cache.as_json(may_see(request)))
 
-    @app.get(f"{_PRICES}/cache/{{symbol}}", summary="One cached value")
-    async def cached(symbol: str) -> Response:
+    @app.get(
+        f"{_PRICES}/cache/{{symbol}}",
+        summary="One cached value",
+        responses=legacy(PriceFrame, 404, 422, 429),
+    )
+    async def cached(
+        request: Request,
+        symbol: Annotated[str, Path(description="In upper or lower case.")],
+    ) -> Response:
+        """The newest value of a symbol, as the WebSocket sends it."""
         try:
             name = parse_symbol(symbol)
         except ValueError:
             raise HTTPException(422, "that is not a legal symbol") from None
-        frame = parts.cache.frame(name)
-        if frame is None:
+        entry = parts.cache.entry(name)
+        if entry is None or not login_of(request).identity.may_see(name):
             raise HTTPException(404, f"there is no cached value for {name}")
-        return _json_bytes(frame)
+        return _json_bytes(entry.frame)
 
 
 def _add_pins(app: FastAPI, parts: EdgeParts) -> None:
-    async def pin(symbols: list[str], *, kept: bool) -> Response:
+    async def pin(request: Request, symbols: list[str], *, kept: bool) -> Response:
         try:
             names = parse_symbols(symbols)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
+        identity = login_of(request).identity
+        # Pins belong to nobody, so nobody's can be counted.
+        if identity.max_symbols is not None or not all(map(identity.may_see, names)):
+            raise HTTPException(403, "this token does not allow that")
         try:
             await write_pins(parts.bus, names, kept=kept)
         except BusError:
@@ -142,18 +189,33 @@ def _add_pins(app: FastAPI, parts: EdgeParts) -> None:
             ) from None
         return _json({"symbols": names})
 
-    @app.post(f"{_PRICES}/subscribe", summary="Keep symbols flowing without a client")
-    async def subscribe(symbols: list[str]) -> Response:
-        return await pin(symbols, kept=True)
+    @app.post(
+        f"{_PRICES}/subscribe",
+        summary="Keep symbols flowing without a client",
+        responses=legacy(LegacySymbols, 422, 429, 503),
+    )
+    async def subscribe(request: Request, symbols: list[str]) -> Response:
+        """Ask the feeds for up to 50 symbols even while nobody listens to them."""
+        return await pin(request, symbols, kept=True)
 
-    @app.post(f"{_PRICES}/unsubscribe", summary="Stop keeping symbols flowing")
-    async def unsubscribe(symbols: list[str]) -> Response:
-        return await pin(symbols, kept=False)
+    @app.post(
+        f"{_PRICES}/unsubscribe",
+        summary="Stop keeping symbols flowing",
+        responses=legacy(LegacySymbols, 422, 429, 503),
+    )
+    async def unsubscribe(request: Request, symbols: list[str]) -> Response:
+        """Undo what `subscribe` asked for."""
+        return await pin(request, symbols, kept=False)
 
 
 def _add_state(app: FastAPI, parts: EdgeParts) -> None:
-    @app.get(f"{_PRICES}/health", summary="Whether this edge is healthy")
+    @app.get(
+        f"{_PRICES}/health",
+        summary="Whether this edge is healthy",
+        responses={**legacy(Health), 503: {"model": Health}},
+    )
     async def health() -> Response:
+        """Why the edge is not well, if it is not, and how the feeds are."""
         problems = parts.problems()
         feeds = {
             feed: {"state": frame.state, "last_message_at": frame.last_message_at}
@@ -167,17 +229,23 @@ def _add_state(app: FastAPI, parts: EdgeParts) -> None:
         }
         return _json(body, status=503 if problems else 200)
 
-    @app.get(f"{_PRICES}/status", summary="Feeds, symbols, clients, reconnects")
-    async def status() -> Response:
+    @app.get(
+        f"{_PRICES}/status",
+        summary="Feeds, symbols, clients, reconnects",
+        responses=legacy(LegacyStatus, 429),
+    )
+    async def status(request: Request) -> Response:
+        """What flows, and to how many."""
         feeds = parts.status.feeds()
         try:
             pins = await read_pins(parts.bus)
         except BusError:
             pins = frozenset()
+        identity = login_of(request).identity
         body = {
             "feeds": feeds,
-            "symbols": sorted(pins.union(parts.hub.symbols)),
-            "clients": parts.admission.clients,
+            "symbols": sorted(filter(identity.may_see, pins.union(parts.hub.symbols))),
+            "clients": len(parts.clients),
             "reconnects": sum(frame.reconnects for frame in feeds.values()),
             "nats": _nats(parts.bus),
         }
@@ -188,12 +256,29 @@ def _nats(bus: Bus) -> dict[str, Any]:
     return {"connected": bus.connected, "reconnects": bus.state.reconnects}
 
 
-def _add_news(app: FastAPI, parts: EdgeParts) -> None:
-    @app.get("/api/v3/news", summary="The newest news items, oldest first")
-    async def news(
-        limit: Annotated[int, Query(ge=1, le=_NEWS_LIMIT)] = 100,
-    ) -> Response:
-        return _json_bytes(b'{"items":[%b]}' % b",".join(parts.news.recent(limit)))
+def _rest_v3(parts: EdgeParts) -> APIRouter:
+    def edge() -> dict[str, Any]:
+        problems = parts.problems()
+        return {
+            "status": "unhealthy" if problems else "healthy",
+            "problems": problems,
+            "nats": _nats(parts.bus),
+            "clients": len(parts.clients),
+            "cached_symbols": len(parts.cache),
+        }
+
+    return rest_v3(
+        RestParts(
+            cache=parts.cache,
+            tape=parts.tape,
+            news=parts.news,
+            find_instant=partial(find_instant, parts.bus),
+            feeds=parts.status,
+            freshness=parts.freshness,
+            edge=edge,
+            may_see=may_see,
+        )
+    )
 
 
 def _add_page(app: FastAPI) -> None:

@@ -34,13 +34,27 @@ class EdgeMetrics:
         self.healed = counter(
             "sweep_healed_total", "Values that only the stream brought, not the wire."
         )
-        self.frames = counter("frames_total", "Price frames written to clients.")
+        self.frames = counter("frames_total", "Messages written to clients.")
         self.conflated = counter(
             "conflated_total", "Price frames replaced by newer ones for slow clients."
         )
-        self.evicted = counter("evicted_total", "Clients closed for taking no bytes.")
+        self.evicted = counter(
+            "evicted_total", "Clients closed for taking no bytes.", "endpoint"
+        )
+        self.resumes = counter(
+            "resumes_total",
+            "Positions that clients came back with.",
+            "channel",
+            "result",
+        )
+        self.lost_on_bus = counter(
+            "lost_on_bus_total", "Times that live price messages were missing."
+        )
         self.news_items = counter("news_items_total", "News items read from the log.")
-        self.news_frames = counter("news_frames_total", "News frames written.")
+        self.news_holes = counter(
+            "news_holes_total",
+            "Times that stored news were gone before they were read.",
+        )
         self.request_errors = counter(
             "request_errors_total", "Requests of clients that broke a rule.", "endpoint"
         )

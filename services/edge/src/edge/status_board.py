@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 import msgspec
 from nats.aio.msg import Msg
@@ -24,6 +25,7 @@ __all__ = ["StatusBoard"]
 logger = logging.getLogger(__name__)
 
 _MAX_FEEDS = 100
+_encode = msgspec.json.Encoder().encode
 _SWEEP_SECONDS = 5.0
 
 
@@ -33,6 +35,9 @@ class StatusBoard:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._feeds: dict[str, tuple[Version, FeedFrame]] = {}
+        # What listeners were last told of each feed.
+        self._told: dict[str, FeedFrame] = {}
+        self._listeners: dict[Callable[[bytes], None], None] = {}
         self._doubt = asyncio.Event()
         bus.on_doubt(self._doubt.set)
 
@@ -43,6 +48,29 @@ class StatusBoard:
             feed: frame if from_iso(frame.at) >= oldest else _unknown(frame)
             for feed, (_, frame) in sorted(self._feeds.items())
         }
+
+    def frames(self) -> list[bytes]:
+        """Return each feed's status as clients get it."""
+        return [_encode(frame) for frame in self.feeds().values()]
+
+    def on_change(self, listener: Callable[[bytes], None]) -> None:
+        """Call *listener* with the status of a feed whenever it has changed."""
+        self._listeners[listener] = None
+
+    def forget(self, listener: Callable[[bytes], None]) -> None:
+        """Call *listener* no more."""
+        self._listeners.pop(listener, None)
+
+    def tell_changes(self) -> None:
+        """Tell listeners what is not as they were last told, silence included."""
+        for feed, frame in self.feeds().items():
+            told = self._told.get(feed)
+            if told is not None and _gist(told) == _gist(frame):
+                continue
+            self._told[feed] = frame
+            encoded = _encode(frame)
+            for listener in list(self._listeners):
+                listener(encoded)
 
     async def run(self) -> None:
         """Listen, and read what was said before, for ever."""
@@ -60,6 +88,7 @@ class StatusBoard:
 
     async def _live(self, message: Msg) -> None:
         self._take(message.data)
+        self.tell_changes()
 
     def _take(self, payload: bytes) -> None:
         try:
@@ -73,6 +102,15 @@ class StatusBoard:
             return
         if known is None or head.version > known[0]:
             self._feeds[frame.feed] = (head.version, frame)
+
+
+def _gist(frame: FeedFrame) -> object:
+    """Return what makes a difference to clients; the age of data is not in it."""
+    links = {
+        name: (link.state, link.since, link.reconnects, link.reason)
+        for name, link in frame.links.items()
+    }
+    return frame.state, frame.since, links
 
 
 def _unknown(frame: FeedFrame) -> FeedFrame:

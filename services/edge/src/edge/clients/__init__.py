@@ -1,0 +1,1 @@
+"""What all WebSocket clients have in common: their sockets, their turn, their end."""

@@ -1,0 +1,1 @@
+"""The two older WebSocket contracts."""

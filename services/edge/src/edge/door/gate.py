@@ -1,0 +1,391 @@
+"""
+Where clients show their tokens: the gate in front of all routes, and each session.
+
+A token comes in the ``Authorization`` header or, on ``/api/v3/stream``, in the first
+message. In a URL it would end up in logs and histories, so one found there is refused
+however good it is. A client learns that its token does not do, and not why; the metric
+knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge.door.tokens import AuthError, Identity, KeysError, Verifier, parse_keys
+from edge.rest.problems import PROBLEM_JSON
+from edge.settings import Settings
+from feedmesh.errors import SettingsError
+
+
+__all__ = [
+    "ANYONE",
+    "AuthMetrics",
+    "Authenticator",
+    "Login",
+    "TokenGate",
+    "authenticator",
+    "login_of",
+    "may_see",
+]
+
+logger = logging.getLogger(__name__)
+
+ANYONE = Identity(subject="", expires_at=float("inf"))
+"""Who everybody is where no token is needed."""
+
+LOGIN_SECONDS = 10.0
+_MAX_FILE = 256 * 1024
+_LOGIN = "feedmesh.login"
+_STREAM = "/api/v3/stream"
+# They hold no data; and what asks for the health, a load balancer, has no token.
+_PUBLIC = re.compile(r"/|/openapi\.json|/page/.*|/api/v2/realtime/health")
+# What honours the limits of a token. A limited one passes nowhere else, so a new route
+# is closed to it until it has been thought of here.
+_CHANNELS = {
+    "prices": re.compile(
+        r"/api/v2/realtime/(ws/prices|cache(/.*)?|(un)?subscribe)"
+        r"|/api/v3/prices(/.*)?"
+    ),
+    "news": re.compile(r"/ws/news|/api/v3/news"),
+    "status": re.compile(r"/api/v2/realtime/status|/api/v3/status"),
+}
+# By its name, or because it looks like one.
+_TOKEN_IN_URL = re.compile(
+    rb"(?:^|[&;])(?:access_token|id_token|token|jwt|bearer|auth|authorization)="
+    rb"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
+
+
+class AuthMetrics:
+    """Built once for each process, once for each test."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"feedmesh_edge_{name}", text, labels, registry=registry)
+
+        self.accepted = counter("auth_accepted_total", "Tokens accepted.")
+        self.refused = counter(
+            "auth_refused_total",
+            "Clients refused or ended for want of a good token.",
+            "reason",
+        )
+        self.key_loads = counter(
+            "auth_key_loads_total", "Readings of changed keys, by result.", "result"
+        )
+        self.keys = Gauge(
+            "feedmesh_edge_auth_keys", "Keys that verify tokens.", registry=registry
+        )
+
+
+class Authenticator:
+    """
+    Verifies tokens by the keys in a file, which may change at any time, and counts.
+
+    Args:
+        path: Of the file, a JWK set.
+        audience: As :class:`edge.door.tokens.Verifier` has it.
+        issuer: The same.
+        metrics: Counts.
+
+    Raises:
+        SettingsError: If the file is of no use at the start.
+    """
+
+    def __init__(
+        self, path: Path, audience: str, issuer: str | None, metrics: AuthMetrics
+    ) -> None:
+        self._path = path
+        self._metrics = metrics
+        try:
+            self._text: bytes | None = _read(path)
+            self._use(Verifier(parse_keys(self._text), audience, issuer))
+        except KeysError as error:
+            raise SettingsError(f"EDGE_AUTH_KEYS_FILE {error}") from None
+
+    def identify(self, token: str) -> Identity:
+        """
+        Return what *token* says.
+
+        Raises:
+            AuthError: If it does not do.
+        """
+        identity = self._verifier.identify(token)
+        self._metrics.accepted.inc()
+        return identity
+
+    def count(self, error: AuthError) -> None:
+        """Count a client that is refused or ended because of *error*."""
+        self._metrics.refused.labels(error.reason).inc()
+
+    def refresh(self) -> None:
+        """Take the keys that the file has by now; if they are broken, keep the old."""
+        # The file is small and local. It is compared as a whole, since a time stamp is
+        # too coarse to tell every change.
+        try:
+            text = _read(self._path)
+        except KeysError as error:
+            if self._text is not None:
+                self._text = None
+                self._keep(error)
+            return
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            keys = parse_keys(text)
+        except KeysError as error:
+            self._keep(error)
+        else:
+            self._use(replace(self._verifier, keys=keys))
+
+    def _use(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._metrics.keys.set(len(verifier.keys))
+        self._metrics.key_loads.labels("used").inc()
+        logger.info("keys of tokens are loaded", extra={"keys": len(verifier.keys)})
+
+    def _keep(self, error: KeysError) -> None:
+        self._metrics.key_loads.labels("broken").inc()
+        logger.error(
+            "keys of tokens are broken; the old ones are kept",
+            extra={"problem": f"the file {error}"},
+        )
+
+
+class Login:
+    """
+    Who one session is, and until when.
+
+    It does no I/O. The session presents what it is given, asks before each request who
+    it is, and every second whether its time is up. On any error it must close with
+    `CloseCode.UNAUTHENTICATED` and no reason; the first one is counted.
+
+    Args:
+        auth: Verifies tokens; None where no token is needed.
+        identity: Who it is by the handshake; None if it has yet to say.
+        clock: Returns seconds since the epoch.
+    """
+
+    __slots__ = ("_auth", "_clock", "_deadline", "_identity", "_over")
+
+    def __init__(
+        self,
+        auth: Authenticator | None,
+        identity: Identity | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._auth = auth
+        self._identity = identity
+        self._clock = clock
+        self._deadline = clock() + LOGIN_SECONDS
+        self._over = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether the session has yet to say who it is."""
+        return self._identity is None
+
+    @property
+    def identity(self) -> Identity:
+        """
+        Who the session is now.
+
+        Raises:
+            AuthError: If it has not said, or its token has expired.
+        """
+        if self._identity is None:
+            raise self._end("not_first")
+        if self._clock() >= self._identity.expires_at:
+            raise self._end("expired")
+        return self._identity
+
+    def present(self, token: str) -> None:
+        """
+        Take *token*, the first one or a newer one of the same subject.
+
+        Raises:
+            AuthError: If it does not do.
+        """
+        if self._auth is None:
+            return
+        try:
+            identity = self._auth.identify(token)
+        except AuthError as error:
+            raise self._end(error.reason) from None
+        known = self._identity
+        if known is not None and known.subject != identity.subject:
+            raise self._end("other_subject")
+        self._identity = identity
+
+    def overdue(self) -> bool:
+        """Return whether the session must end now, as its time is up; True but once."""
+        if self._over:
+            return False
+        if self._identity is None:
+            if self._clock() >= self._deadline:
+                self._end("too_late")
+        elif self._clock() >= self._identity.expires_at:
+            self._end("expired")
+        return self._over
+
+    def _end(self, reason: str) -> AuthError:
+        error = AuthError(reason)
+        if self._auth is not None and not self._over:
+            self._auth.count(error)
+        self._over = True
+        return error
+
+
+def login_of(connection: HTTPConnection) -> Login:
+    """Return who is on *connection*, as the gate found out; anyone without a gate."""
+    login = connection.scope.get(_LOGIN) or Login(None, ANYONE)
+    assert isinstance(login, Login)
+    return login
+
+
+def may_see(connection: HTTPConnection) -> Callable[[str], bool] | None:
+    """Return what tells which symbols are for *connection*; None if all are."""
+    identity = login_of(connection).identity
+    return None if identity.symbols is None else identity.may_see
+
+
+class TokenGate:
+    """
+    Lets pass what brings a good token or needs none, and answers the rest itself.
+
+    It stands before the routes, so nothing of a request is looked at before it passes.
+
+    Args:
+        app: What lies behind it.
+        auth: Verifies tokens.
+        legacy_open: Whether what is older than ``/api/v3`` needs no token.
+    """
+
+    def __init__(self, app: ASGIApp, auth: Authenticator, legacy_open: bool) -> None:
+        self._app = app
+        self._auth = auth
+        self._legacy_open = legacy_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request or handshake through, or refuse it."""
+        if scope["type"] in ("http", "websocket"):
+            try:
+                scope[_LOGIN] = Login(self._auth, self._identity(scope))
+            except AuthError as error:
+                self._auth.count(error)
+                await _refusal(error.reason)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _identity(self, scope: Scope) -> Identity | None:
+        path: str = scope["path"]
+        if _TOKEN_IN_URL.search(scope["query_string"]):
+            raise AuthError("in_url")
+        if _PUBLIC.fullmatch(path):
+            return ANYONE
+        if self._legacy_open and not path.startswith("/api/v3/"):
+            return ANYONE
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not given and path == _STREAM and scope["type"] == "websocket":
+            return None
+        identity = self._auth.identify(_bearer(given))
+        if path != _STREAM and not _is_for(path, identity):
+            raise AuthError("forbidden")
+        return identity
+
+
+def _bearer(headers: list[bytes]) -> str:
+    if not headers:
+        raise AuthError("missing")
+    match = _BEARER.fullmatch(headers[0])
+    if match is None or len(headers) > 1:
+        raise AuthError("malformed")
+    return match[1].decode("ascii")
+
+
+def _is_for(path: str, identity: Identity) -> bool:
+    if identity.symbols is None and identity.channels is None:
+        return True
+    return any(
+        identity.may_use(channel)
+        for channel, paths in _CHANNELS.items()
+        if paths.fullmatch(path)
+    )
+
+
+def _refusal(reason: str) -> Response:
+    if reason == "in_url":
+        return _problem(
+            *(400, "token_in_url", "A token must not be in the address"),
+            "addresses end up in logs; send it in the Authorization header",
+        )
+    if reason == "forbidden":
+        return _problem(
+            *(403, "forbidden", "This token does not allow that"),
+            "ask for a token with more channels or symbols",
+            'Bearer error="insufficient_scope"',
+        )
+    return _problem(
+        *(401, "unauthenticated", "A valid token is needed"),
+        "send it as Authorization: Bearer ...",
+        "Bearer",
+    )
+
+
+def _problem(
+    status: int, code: str, title: str, detail: str, challenge: str | None = None
+) -> Response:
+    body = {
+        "type": f"urn:feedmesh:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    headers = {"cache-control": "no-store"}
+    if challenge is not None:
+        headers["www-authenticate"] = challenge
+    return Response(msgspec.json.encode(body), status, headers, PROBLEM_JSON)
+
+
+def authenticator(
+    settings: Settings, registry: CollectorRegistry
+) -> Authenticator | None:
+    """
+    Return what verifies tokens; None if none are asked for.
+
+    Raises:
+        SettingsError: If the file of keys is of no use.
+    """
+    if settings.edge_auth_keys_file is None:
+        return None
+    return Authenticator(
+        settings.edge_auth_keys_file,
+        settings.edge_auth_audience,
+        settings.edge_auth_issuer,
+        AuthMetrics(registry),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise KeysError(f"cannot be read ({type(error).__name__})") from None
+    if len(text) > _MAX_FILE:
+        raise KeysError(f"is larger than {_MAX_FILE} bytes")
+    return text

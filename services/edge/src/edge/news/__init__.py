@@ -1,0 +1,1 @@
+"""The news log as clients read it."""

@@ -1,0 +1,352 @@
+"""
+The news log as this edge reads it: in order, each item once, none left out.
+
+The stream is the truth. What comes live on the wire only says that there is something
+to read; messages are then read from the stream, from the last position on. So neither
+a slow moment nor a reconnect can lose one, and an item that the stream refused is
+never shown.
+
+Every message of the stream is read, copies for symbols and epochs too, because then
+the numbers must follow each other: a number that is missing is a message that was
+removed, and that is told as a *hole* rather than passed over.
+
+Readers pull: each client has a position and takes what is past it, at its own pace,
+from memory if it is recent and from the stream if not. No client has a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from nats.aio.msg import Msg
+
+from edge.metrics import EdgeMetrics
+from edge.news.items import Entry, Hole, StoredItem, read_entries
+from edge.positions import NewsPosition, stream_mark
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.errors import BusError
+from feedmesh.stored import StoredMessage, StreamState, read_page, stream_state
+from feedmesh.streams import NEWS
+
+
+__all__ = ["BusNewsStream", "NewsLog", "NewsStream", "Page", "Recovery", "Replay"]
+
+logger = logging.getLogger(__name__)
+
+_RECENT = 4000
+# Items lie among epochs and copies for symbols; this many messages hold enough items.
+_LOOK_BACK = 20_000
+_SWEEP_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.002
+_PAGE = 500
+
+
+class Page(NamedTuple):
+    """
+    A part of the log.
+
+    Attributes:
+        entries: Items and holes, oldest first.
+        end: The position after them.
+    """
+
+    entries: list[Entry]
+    end: NewsPosition
+
+
+class Recovery(NamedTuple):
+    """
+    Whether everything after a position can still be had.
+
+    Attributes:
+        complete: It can.
+        reason: A constant word why not; empty if it can.
+    """
+
+    complete: bool
+    reason: str = ""
+
+
+class Replay(NamedTuple):
+    """
+    Items after a position.
+
+    Attributes:
+        items: Oldest first.
+        end: The position after them.
+        complete: Whether none of those that were missed is left out before `end`.
+        reason: A constant word why not.
+    """
+
+    items: list[StoredItem]
+    end: NewsPosition
+    complete: bool
+    reason: str = ""
+
+
+class NewsStream(Protocol):
+    """The stream that holds the log."""
+
+    async def page(self, sequence: int, limit: int) -> list[StoredMessage]:
+        """
+        Return at most *limit* messages from *sequence* on; none if there are none.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
+
+    async def state(self) -> StreamState:
+        """
+        Return what the stream is now, with what was deleted in it.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
+
+
+class BusNewsStream:
+    """The stream as NATS has it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def page(self, sequence: int, limit: int) -> list[StoredMessage]:
+        """Return at most *limit* messages from *sequence* on."""
+        return await read_page(self._bus, NEWS, sequence, limit)
+
+    async def state(self) -> StreamState:
+        """Return what the stream is now."""
+        return await stream_state(self._bus, NEWS, deleted=True)
+
+
+class NewsLog:
+    """
+    Reads the log for all clients of this edge.
+
+    Args:
+        stream: Where the log is.
+        metrics: Counts.
+        replay_limit: How many messages a client may be behind to be given all of them.
+
+    Attributes:
+        warm: Set once the recent items are in memory.
+    """
+
+    def __init__(
+        self, stream: NewsStream, metrics: EdgeMetrics, replay_limit: int
+    ) -> None:
+        self._stream = stream
+        self._metrics = metrics
+        self._replay_limit = replay_limit
+        self._recent: deque[Entry] = deque(maxlen=_RECENT)
+        self._identity = ""
+        self._read_to = 0
+        # All entries past this number, up to the position, are in `_recent`.
+        self._complete_from = 0
+        self._wake = asyncio.Event()
+        self._in_doubt = True
+        self._readers: dict[Callable[[], None], None] = {}
+        self._asking: asyncio.Future[StreamState] | None = None
+        self.warm = asyncio.Event()
+
+    @property
+    def position(self) -> NewsPosition:
+        """Where the log ends now."""
+        return NewsPosition(stream_mark(self._identity), self._read_to)
+
+    def recent(self, limit: int) -> list[StoredItem]:
+        """Return the newest items in memory, at most *limit*, oldest first."""
+        items = [entry for entry in self._recent if isinstance(entry, StoredItem)]
+        return items[-limit:]
+
+    def on_advance(self, reader: Callable[[], None]) -> None:
+        """Call *reader* whenever the log has grown."""
+        self._readers[reader] = None
+
+    def forget(self, reader: Callable[[], None]) -> None:
+        """Call *reader* no more."""
+        self._readers.pop(reader, None)
+
+    def in_memory(self, position: NewsPosition) -> bool:
+        """Return whether all that comes after *position* is in memory."""
+        return (
+            position.stream == stream_mark(self._identity)
+            and position.sequence >= self._complete_from
+        )
+
+    def after(self, position: NewsPosition, limit: int) -> Page:
+        """Return what comes after *position*, which must be in memory."""
+        found: list[Entry] = []
+        for entry in reversed(self._recent):
+            if entry.sequence <= position.sequence:
+                break
+            found.append(entry)
+        found.reverse()
+        if len(found) > limit:
+            del found[limit:]
+            return Page(found, position._replace(sequence=found[-1].sequence))
+        end = max(position.sequence, self._read_to)
+        return Page(found, position._replace(sequence=end))
+
+    async def read(self, position: NewsPosition) -> Page:
+        """
+        Return a part of what the stream has after *position*.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
+        messages = await self._stream.page(position.sequence + 1, _PAGE)
+        entries = list(read_entries(messages, position))
+        end = messages[-1].sequence if messages else position.sequence
+        return Page(entries, position._replace(sequence=end))
+
+    async def recovery(self, position: NewsPosition) -> Recovery:
+        """Return whether a client at *position* can be given all that it missed."""
+        if self.in_memory(position) and position.sequence <= self._read_to:
+            page = self.after(position, len(self._recent))
+            holed = any(isinstance(entry, Hole) for entry in page.entries)
+            return Recovery(False, "removed") if holed else Recovery(True)
+        try:
+            state = await self._fresh_state()
+        except BusError:
+            return Recovery(False, "stream_unavailable")
+        if position.stream != stream_mark(state.identity):
+            return Recovery(False, "stream_recreated")
+        if position.sequence > state.last:
+            return Recovery(False, "unknown_position")
+        if position.sequence + 1 < state.first:
+            return Recovery(False, "expired")
+        if state.last - position.sequence > self._replay_limit:
+            return Recovery(False, "too_far_behind")
+        if state.deleted_after(position.sequence):
+            return Recovery(False, "removed")
+        return Recovery(True)
+
+    async def replay(self, position: NewsPosition, limit: int) -> Replay:
+        """
+        Return items after *position*, and whether none of those missed is left out.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
+        recovery = await self.recovery(position)
+        if not recovery.complete:
+            return Replay([], position, complete=False, reason=recovery.reason)
+        items: list[StoredItem] = []
+        end = position
+        while len(items) < limit and end != self.position:
+            known = self.in_memory(end)
+            page = self.after(end, limit) if known else await self.read(end)
+            for entry in page.entries:
+                if isinstance(entry, Hole):
+                    return Replay(items, end, complete=False, reason="removed")
+                items.append(entry)
+            if page.end == end:
+                break
+            end = page.end
+        if len(items) > limit:
+            del items[limit:]
+            end = items[-1].position
+        return Replay(items, end, complete=True)
+
+    async def run(self, bus: Bus) -> None:
+        """Follow the stream for ever; *bus* tells when there is something new."""
+
+        async def heard(_: Msg) -> None:
+            self._wake.set()
+
+        bus.on_doubt(self._doubt)
+        await bus.nc.subscribe(subjects.ALL_NEWS_ITEMS, cb=heard)
+        wait = 0.0
+        while True:
+            woken = await self._woken(wait)
+            try:
+                found = await self.advance(check=not woken)
+            except BusError as error:
+                logger.debug("news log: %s", error)
+                found = False
+            if found:
+                wait = _SWEEP_SECONDS
+            elif woken:
+                # An item may be heard before the stream has it: ask again, soon.
+                wait = _FIRST_RETRY_SECONDS
+            else:
+                wait = min(max(wait, _FIRST_RETRY_SECONDS) * 2, _SWEEP_SECONDS)
+
+    async def advance(self, *, check: bool) -> bool:
+        """
+        Read what is new; return whether there was anything.
+
+        With *check*, look first whether it is still the same stream.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
+        self._in_doubt = self._in_doubt or check
+        if self._in_doubt:
+            await self._check_identity()
+            self._in_doubt = False
+        before = self._read_to
+        while True:
+            page = await self.read(self.position)
+            for entry in page.entries:
+                self._take(entry)
+            if page.end.sequence == self._read_to:
+                break
+            self._read_to = page.end.sequence
+        if self._read_to > before:
+            for reader in list(self._readers):
+                reader()
+        if not self.warm.is_set():
+            self.warm.set()
+            logger.info("news log is warm", extra={"items": len(self._recent)})
+        return self._read_to > before
+
+    async def _woken(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _fresh_state(self) -> StreamState:
+        # One question answers all who ask while it is under way; the answer is no
+        # older than the question of the first of them.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._stream.state())
+        return await asyncio.shield(self._asking)
+
+    def _doubt(self) -> None:
+        self._in_doubt = True
+        self._wake.set()
+
+    async def _check_identity(self) -> None:
+        state = await self._stream.state()
+        if state.identity != self._identity or state.last < self._read_to:
+            self._start_over(state)
+
+    def _start_over(self, state: StreamState) -> None:
+        self._identity = state.identity
+        self._recent.clear()
+        self._read_to = max(state.first - 1, state.last - _LOOK_BACK, 0)
+        self._complete_from = self._read_to
+
+    def _take(self, entry: Entry) -> None:
+        if isinstance(entry, Hole):
+            self._metrics.news_holes.inc()
+            logger.error(
+                "messages of the news stream were removed before they were read",
+                extra={"after": entry.after, "to": entry.sequence},
+            )
+        else:
+            self._metrics.news_items.inc()
+        if len(self._recent) == _RECENT:
+            self._complete_from = self._recent[0].sequence
+        self._recent.append(entry)

@@ -1,0 +1,1 @@
+"""Prices on their way from the bus to those who listen."""

@@ -1,0 +1,201 @@
+"""
+From the bus into the cache and to the hub, without a gap.
+
+Subscribe first, then read what the stream has, then merge by version: whatever the
+order, nothing is missed. Every few seconds, and whenever messages may have been lost,
+the stream is asked for what is past the last message read from it; so even a lost
+live message is healed in that time. A stream that was made anew is read from its
+start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from time import perf_counter
+
+import msgspec
+
+from edge.metrics import EdgeMetrics
+from edge.prices.cache import PriceCache
+from edge.prices.hub import PriceHub
+from edge.prices.merge import PriceMerge
+from edge.prices.tape import PriceTape
+from edge.prices.updates import Update
+from edge.stream.messages import Gap, encode
+from feedmesh import subjects
+from feedmesh.backoff import backoff
+from feedmesh.bus import Bus
+from feedmesh.clock import from_iso, now_ns
+from feedmesh.errors import BusError
+from feedmesh.messages import SCHEMA_VERSION, split
+from feedmesh.stored import StoredMessage, read_from, stream_state
+from feedmesh.streams import PRICES
+
+
+__all__ = ["PriceBridge"]
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 2.0
+# One latency a millisecond is enough to know them all.
+_OBSERVE_SECONDS = 0.001
+
+
+class _Head(msgspec.Struct):
+    # What the edge needs of a message's head.
+    v: int
+    source: str
+    epoch: int
+    seq: int
+    published_at: str
+
+
+_decode = msgspec.json.Decoder(_Head).decode
+
+
+class PriceBridge:
+    """
+    Keeps *cache* and *tape* at the truth of the stream and tells *hub* what is new.
+
+    Attributes:
+        warm: Set once the cache holds what the stream held at the start.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        cache: PriceCache,
+        tape: PriceTape,
+        hub: PriceHub,
+        metrics: EdgeMetrics,
+    ) -> None:
+        self._bus = bus
+        self._cache = cache
+        self._merge = PriceMerge(cache, tape)
+        self._hub = hub
+        self._metrics = metrics
+        self._symbols: dict[bytes, str] = {}
+        self._identity = ""
+        self._read_to = 0
+        self._observe_next = 0.0
+        self._updates = 0
+        self._outdated = 0
+        self._swept_whole = False
+        self._doubt = asyncio.Event()
+        self.warm = asyncio.Event()
+        bus.on_doubt(self._doubt.set)
+
+    @property
+    def current(self) -> bool:
+        """Whether nothing has happened since the last sweep that casts doubt on it."""
+        return self._swept_whole and not self._doubt.is_set()
+
+    async def run(self) -> None:
+        """Subscribe, warm the cache, then heal it for ever."""
+        await self._bus.nc.open_lane(subjects.ALL_PRICES, self._live)
+        pauses = backoff(0.05, _SWEEP_SECONDS)
+        while True:
+            # After a doubt, only a whole sweep restores trust.
+            self._swept_whole = self.current
+            self._doubt.clear()
+            try:
+                await self._sweep()
+                self._swept_whole = True
+                pauses = backoff(0.05, _SWEEP_SECONDS)
+                wait = _SWEEP_SECONDS
+            except BusError as error:
+                logger.debug("sweep: %s", error)
+                self._swept_whole = False
+                wait = next(pauses)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._doubt.wait()
+                    # The stream may only just have been made again.
+                    await asyncio.sleep(0.05)
+
+    def count(self) -> None:
+        """Bring the metrics up to date; the hot path counts in plain numbers."""
+        self._metrics.updates.inc(self._updates)
+        self._metrics.outdated.inc(self._outdated)
+        self._updates = self._outdated = 0
+
+    async def _sweep(self) -> None:
+        state = await stream_state(self._bus, PRICES)
+        if state.identity != self._identity or state.last < self._read_to:
+            self._identity = state.identity
+            self._read_to = 0
+            self._merge.recreated()
+        stored: list[StoredMessage] = []
+        if state.last > self._read_to:
+            stored = [m async for m in read_from(self._bus, PRICES, self._read_to + 1)]
+        # What was sent live before this answer has been taken once it is here, so no
+        # stored value overtakes the live ones before it.
+        await self._bus.flush()
+        for message in stored:
+            self._take_stored(message.subject.encode(), message.payload)
+        # The newest may be one that a still newer message of its symbol replaced.
+        self._read_to = max(state.last, stored[-1].sequence if stored else 0)
+        for source in self._merge.swept():
+            self._lost(source)
+        if not self.warm.is_set():
+            self.warm.set()
+            logger.info("cache is warm", extra={"symbols": len(self._cache)})
+
+    def _live(self, subject: bytes, payload: bytes, _: bytes) -> None:
+        read = self._read(subject, payload)
+        if read is None:
+            return
+        update, published_at = read
+        new, lost = self._merge.live(update)
+        if lost:
+            self._lost(update.source)
+        if not new:
+            self._outdated += 1
+            return
+        self._updates += 1
+        self._hub.update(update)
+        now = perf_counter()
+        if now > self._observe_next:
+            self._observe_next = now + _OBSERVE_SECONDS
+            late = (update.received_ns - from_iso(published_at)) / 1e9
+            self._metrics.bus_latency.observe(late)
+
+    def _take_stored(self, subject: bytes, payload: bytes) -> None:
+        read = self._read(subject, payload)
+        if read is None:
+            return
+        update, _ = read
+        if not self._merge.stored(update):
+            self._outdated += 1
+            return
+        self._updates += 1
+        self._hub.update(update)
+        if self.warm.is_set():
+            self._metrics.healed.inc()
+
+    def _read(self, subject: bytes, payload: bytes) -> tuple[Update, str] | None:
+        try:
+            raw, frame = split(payload)
+            head = _decode(raw)
+            symbol = self._symbols.get(subject) or self._symbol(subject)
+        except (ValueError, msgspec.DecodeError):
+            self._metrics.unreadable.inc()
+            return None
+        if head.v != SCHEMA_VERSION:
+            self._metrics.unreadable.inc()
+            return None
+        version = (head.epoch, head.seq)
+        return Update(symbol, head.source, version, frame, now_ns()), head.published_at
+
+    def _symbol(self, subject: bytes) -> str:
+        _, _, symbol = subjects.tokens(subject.decode())
+        self._symbols[subject] = symbol
+        return symbol
+
+    def _lost(self, source: str) -> None:
+        self._metrics.lost_on_bus.inc()
+        gap = Gap("prices", "lost_on_the_way", feed=source)
+        self._hub.tell_of_loss(source, encode(gap))
+        self._doubt.set()

@@ -1,0 +1,75 @@
+"""
+What comes live and what the stream holds, merged; no I/O.
+
+The cache takes the newest value of each symbol, whichever way it comes. The tape takes
+what comes live and tells whether anything is missing. Both together know, once the
+stream has been swept, that nothing is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge.prices.cache import PriceCache
+from edge.prices.tape import PriceTape
+from edge.prices.updates import Update
+from feedmesh.messages import Version
+
+
+__all__ = ["Merged", "PriceMerge"]
+
+
+class Merged(NamedTuple):
+    """
+    What a live update meant.
+
+    Attributes:
+        new: It is the newest value of its symbol.
+        lost: Live updates of its feed before it are missing.
+    """
+
+    new: bool
+    lost: bool
+
+
+class PriceMerge:
+    """Puts updates into *cache* and *tape*."""
+
+    def __init__(self, cache: PriceCache, tape: PriceTape) -> None:
+        self._cache = cache
+        self._tape = tape
+        # The newest version of each feed that the stream has given.
+        self._swept: dict[str, Version] = {}
+        self._settled = False
+
+    def live(self, update: Update) -> Merged:
+        """Take *update* as it comes over the wire."""
+        lost = not self._tape.live(update)
+        return Merged(self._cache.apply(update), lost)
+
+    def stored(self, update: Update) -> bool:
+        """Take *update* as the stream has it; return whether it is new."""
+        swept = self._swept.get(update.source)
+        if swept is None or update.version > swept:
+            self._swept[update.source] = update.version
+        if self._settled:
+            # Live updates before it may still be under way: a client that has it has
+            # not therefore got everything up to it.
+            update.position = self._tape.position(update.source, update.version[0])
+        return self._cache.apply(update)
+
+    def swept(self) -> list[str]:
+        """
+        Note that the stream has been read to its end, as it was when that began.
+
+        All that came live until then must have been taken.
+
+        Returns:
+            The feeds of which live updates are missing.
+        """
+        self._settled = True
+        return self._tape.settle(self._swept.items())
+
+    def recreated(self) -> None:
+        """Note that the stream is another one, to be read from its start."""
+        self._swept.clear()

@@ -1,0 +1,91 @@
+"""
+One new value of a symbol, in every form in which clients get it.
+
+It is kept as long as it is the newest, in the cache, and shared by all clients: each
+form is built when the first client needs it, and once.
+"""
+
+from __future__ import annotations
+
+from edge.clients.wire_frames import text_frame
+from edge.positions import PricePosition, token_of
+from feedmesh.messages import Version
+
+
+__all__ = ["Update"]
+
+
+class Update:
+    """
+    A value of *symbol* and where it stands among others.
+
+    Attributes:
+        symbol: In upper case.
+        source: The feed it comes from.
+        version: Epoch and number of its writer; higher is newer.
+        frame: The JSON object of the price contract.
+        received_ns: When this edge got it, nanoseconds since the epoch.
+        position: Up to where a client that gets it has got everything; its own
+            version unless it came another way than live.
+    """
+
+    __slots__ = (
+        "_contract_frame",
+        "_fragment",
+        "_object_frame",
+        "frame",
+        "position",
+        "received_ns",
+        "source",
+        "symbol",
+        "version",
+    )
+
+    def __init__(
+        self,
+        symbol: str,
+        source: str,
+        version: Version,
+        frame: bytes,
+        received_ns: int = 0,
+    ) -> None:
+        self.symbol = symbol
+        self.source = source
+        self.version = version
+        self.frame = frame
+        self.received_ns = received_ns
+        self.position: PricePosition | None = None
+        self._contract_frame: bytes | None = None
+        self._fragment: bytes | None = None
+        self._object_frame: bytes | None = None
+
+    @property
+    def token(self) -> str:
+        """What a client keeps of the position."""
+        if self.position is not None:
+            return self.position.token()
+        return token_of(self.source, self.version)
+
+    @property
+    def contract_frame(self) -> bytes:
+        """The WebSocket frame of the price contract."""
+        if self._contract_frame is None:
+            self._contract_frame = text_frame(self.frame)
+        return self._contract_frame
+
+    @property
+    def fragment(self) -> bytes:
+        """The JSON object of protocol v3: the contract's, and the position."""
+        if self._fragment is None:
+            self._fragment = b'%b, "position": "%b"}' % (
+                self.frame[:-1],
+                self.token.encode(),
+            )
+        return self._fragment
+
+    @property
+    def object_frame(self) -> bytes:
+        """The WebSocket frame of protocol v3 with this value alone."""
+        if self._object_frame is None:
+            self._object_frame = text_frame(self.fragment)
+        return self._object_frame

@@ -1,0 +1,1 @@
+"""Protocol v3, one WebSocket for everything."""

@@ -1,0 +1,50 @@
+"""The channel ``status`` of one client of protocol v3: how each feed is."""
+
+from __future__ import annotations
+
+from edge.clients.sender import Sender
+from edge.parts import EdgeParts
+from edge.stream.messages import Listed
+
+
+__all__ = ["StatusChannel"]
+
+
+class StatusChannel:
+    """The status subscription of one client; see :class:`edge.status_board`."""
+
+    __slots__ = ("_parts", "_sender", "_subscribed")
+
+    def __init__(self, parts: EdgeParts, sender: Sender) -> None:
+        self._parts = parts
+        self._sender = sender
+        self._subscribed = False
+
+    def subscribe(self) -> None:
+        """Send the state of all feeds, and each change from now on."""
+        if not self._subscribed:
+            self._subscribed = True
+            self._parts.status.on_change(self._changed)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Send the state of all feeds, if that is subscribed."""
+        if self._subscribed:
+            for frame in self._parts.status.frames():
+                self._sender.put(frame)
+            self._parts.flusher.soon(self._sender)
+
+    def close(self) -> None:
+        """Send no more."""
+        self._parts.status.forget(self._changed)
+        self._subscribed = False
+
+    def listed(self) -> list[Listed]:
+        """Return what is subscribed."""
+        return [Listed("status")] if self._subscribed else []
+
+    def _changed(self, frame: bytes) -> None:
+        # One who does not read gets the state of all feeds once it does.
+        if not self._sender.blocked:
+            self._sender.put(frame)
+            self._parts.flusher.soon(self._sender)

@@ -1,0 +1,250 @@
+"""
+Prices in every order in which they can arrive: live, from the stream, lost, twice.
+
+A writer publishes; the wire may lose, repeat and reorder; the stream keeps the newest
+of each symbol, can be made anew, and is read now and then; another writer may take
+over. Whatever happens, the cache must end with the newest values, and whoever wants
+every update must get each of them or be told that it does not.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.positions import PricePosition
+from edge.prices.cache import PriceCache
+from edge.prices.merge import PriceMerge
+from edge.prices.tape import PriceTape
+from edge.prices.updates import Update
+
+
+SYMBOLS = ("A", "B", "C")
+
+
+def update(symbol: str, version: tuple[int, int]) -> Update:
+    return Update(symbol, "test", version, f"{symbol}{version}".encode())
+
+
+class Step(NamedTuple):
+    what: str
+    number: int
+
+
+steps = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(
+            ("publish",) * 6
+            + ("live",) * 6
+            + ("drop", "repeat", "swap", "sweep", "takeover", "recreate", "resend")
+        ),
+        st.integers(0, 5),
+    ),
+    max_size=60,
+)
+
+
+class World:
+    """One writer at a time, one wire, one stream, one edge, one client."""
+
+    def __init__(self) -> None:
+        self.version = (1, 0)
+        self.published: list[Update] = []
+        self.stream: dict[str, Update] = {}
+        self.wire: list[Update] = []
+        self.cache = PriceCache()
+        self.tape = PriceTape(1000)
+        self.merge = PriceMerge(self.cache, self.tape)
+        # What a client has heard that wants every update of A and B.
+        self.heard: list[Update] = []
+        self.told = False
+
+    def publish(self, number: int) -> None:
+        self.version = (self.version[0], self.version[1] + 1)
+        message = update(SYMBOLS[number % 3], self.version)
+        self.published.append(message)
+        self.stream[message.symbol] = message
+        self.wire.append(message)
+
+    def live(self, _: int = 0) -> None:
+        if self.wire:
+            self._take(self.wire.pop(0))
+
+    def drop(self, number: int) -> None:
+        if self.wire:
+            self.wire.pop(number % len(self.wire))
+
+    def repeat(self, number: int) -> None:
+        if self.wire:
+            self.wire.append(self.wire[number % len(self.wire)])
+
+    def swap(self, _: int) -> None:
+        if len(self.wire) > 1:
+            self.wire[0], self.wire[1] = self.wire[1], self.wire[0]
+
+    def sweep(self, _: int = 0) -> None:
+        read = sorted(self.stream.values(), key=lambda m: m.version)
+        # What was sent before the answer is taken before the answer.
+        while self.wire:
+            self.live()
+        for message in read:
+            stored = update(message.symbol, message.version)
+            if self.merge.stored(stored):
+                self._hear(stored)
+        if self.merge.swept():
+            self.told = True
+
+    def takeover(self, _: int) -> None:
+        self.version = (self.version[0] + 1, 0)
+
+    def recreate(self, _: int) -> None:
+        self.stream.clear()
+        self.merge.recreated()
+
+    def resend(self, number: int) -> None:
+        """The writer sends its newest state of a symbol again, as it was."""
+        symbol = SYMBOLS[number % 3]
+        newest = [m for m in self.published if m.symbol == symbol][-1:]
+        for message in newest:
+            self.stream[symbol] = message
+            self.wire.append(message)
+
+    def _take(self, message: Update) -> None:
+        fresh = update(message.symbol, message.version)
+        new, lost = self.merge.live(fresh)
+        self.told = self.told or lost
+        if new:
+            self._hear(fresh)
+
+    def _hear(self, message: Update) -> None:
+        if message.symbol in "AB":
+            self.heard.append(message)
+
+
+@settings(max_examples=500, deadline=None)
+@given(steps)
+def test_the_cache_ends_with_the_newest_and_losses_are_told(
+    happened: list[Step],
+) -> None:
+    world = World()
+    # The edge has heard of the feed.
+    world.publish(2)
+    world.sweep()
+    for step in happened:
+        getattr(world, step.what)(step.number)
+    # In the end the writer sends all its states again, and the stream is swept.
+    for number in range(3):
+        world.resend(number)
+    world.sweep()
+
+    for symbol in SYMBOLS:
+        newest = [m.version for m in world.published if m.symbol == symbol][-1:]
+        entry = world.cache.entry(symbol)
+        assert ([entry.version] if entry else []) == newest
+    versions = [m.version for m in world.heard if m.symbol == "A"]
+    assert versions == sorted(set(versions))
+    if not world.told:
+        due = [m.version for m in world.published if m.symbol in "AB"]
+        assert [m.version for m in world.heard] == due
+
+
+def resumed(seed: int, *, trust: bool) -> tuple[list[str], int]:
+    """Return what was untrue when clients moved between two edges, and recoveries."""
+    dice = random.Random(seed)
+    worlds = [World(), World()]
+    untrue, recovered = [], 0
+    heard: list[tuple[int, int]] | None = None
+    position: PricePosition | None = None
+    begun = (1, 0)
+    for _ in range(30):
+        for _ in range(dice.randint(0, 5)):
+            number = dice.randint(0, 2)
+            for world in worlds:
+                world.publish(number)
+        for world in worlds:
+            for _ in range(dice.randint(0, 6)):
+                world.live()
+            if dice.random() < 0.1:
+                world.drop(dice.randint(0, 5))
+            if dice.random() < 0.2:
+                world.sweep()
+        if dice.random() < 0.03:
+            for world in worlds:
+                world.takeover(0)
+        # The client comes, hears a part of what is going on, and goes.
+        edge = dice.choice(worlds)
+        missed = None
+        if position is not None:
+            missed = edge.tape.since(position, {"A", "B", "C"})
+            settled = edge.tape.settled("test")
+            behind = settled is None or settled < (position.epoch, position.seq)
+            if missed is None and trust:
+                missed = []
+            elif behind and not trust:
+                missed = None
+        if missed is None or heard is None:
+            heard, end = [], edge.tape.settled("test")
+            if end is None:
+                position = None
+                continue
+            begun = end
+        else:
+            recovered += 1
+            heard += [m.version for m in missed]
+            assert position is not None
+            end = (position.epoch, position.seq)
+            if missed:
+                end = missed[-1].version
+            elif trust:
+                end = edge.tape.settled("test") or end
+        position = PricePosition("test", *end)
+        due = [m.version for m in worlds[0].published if begun < m.version <= end]
+        if heard != due:
+            untrue.append(f"seed {seed}: {heard} instead of {due}")
+            heard = None
+    return untrue, recovered
+
+
+def test_a_price_resume_never_leaves_a_hole() -> None:
+    untrue, recovered = [], 0
+    for seed in range(3000):
+        lies, count = resumed(seed, trust=False)
+        untrue += lies
+        recovered += count
+
+    assert untrue == []
+    assert recovered > 3000
+
+
+def test_a_resume_that_trusts_every_position_leaves_holes() -> None:
+    """The control."""
+    assert any(resumed(seed, trust=True)[0] for seed in range(300))
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        ((1, 4), [5, 6]),
+        ((1, 6), []),
+        ((1, 3), [4, 5, 6]),
+        ((1, 2), None),  # the tape is too short
+        ((1, 7), None),  # from the future
+        ((2, 1), None),  # another writer
+        ((0, 5), None),
+    ],
+)
+def test_the_tape_gives_what_came_after_or_nothing(
+    position: tuple[int, int], expected: list[int] | None
+) -> None:
+    tape = PriceTape(3)
+    for seq in range(1, 7):
+        tape.live(update("A", (1, seq)))
+
+    missed = tape.since(PricePosition("test", *position), {"A"})
+
+    assert (None if missed is None else [m.version[1] for m in missed]) == expected
