@@ -16,14 +16,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.door.tokens import AuthError, Identity, KeysError, Verifier, parse_keys
-from edge.rest.problems import PROBLEM_JSON
+from edge.rest.problems import problem_response
 from edge.settings import Settings
 from feedmesh.errors import SettingsError
 
@@ -49,7 +48,7 @@ _MAX_FILE = 256 * 1024
 _LOGIN = "feedmesh.login"
 _STREAM = "/api/v3/stream"
 # They hold no data; and what asks for the health, a load balancer, has no token.
-_PUBLIC = re.compile(r"/|/openapi\.json|/page/.*|/api/v2/realtime/health")
+_PUBLIC = re.compile(r"/|/(openapi|asyncapi)\.json|/page/.*|/api/v2/realtime/health")
 # What honours the limits of a token. A limited one passes nowhere else, so a new route
 # is closed to it until it has been thought of here.
 _CHANNELS = {
@@ -328,37 +327,21 @@ def _is_for(path: str, identity: Identity) -> bool:
 
 def _refusal(reason: str) -> Response:
     if reason == "in_url":
-        return _problem(
-            *(400, "token_in_url", "A token must not be in the address"),
+        return problem_response(
+            "token_in_url",
             "addresses end up in logs; send it in the Authorization header",
         )
     if reason == "forbidden":
-        return _problem(
-            *(403, "forbidden", "This token does not allow that"),
+        return problem_response(
+            "forbidden",
             "ask for a token with more channels or symbols",
-            'Bearer error="insufficient_scope"',
+            headers={"www-authenticate": 'Bearer error="insufficient_scope"'},
         )
-    return _problem(
-        *(401, "unauthenticated", "A valid token is needed"),
+    return problem_response(
+        "unauthenticated",
         "send it as Authorization: Bearer ...",
-        "Bearer",
+        headers={"www-authenticate": "Bearer"},
     )
-
-
-def _problem(
-    status: int, code: str, title: str, detail: str, challenge: str | None = None
-) -> Response:
-    body = {
-        "type": f"urn:feedmesh:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
-    headers = {"cache-control": "no-store"}
-    if challenge is not None:
-        headers["www-authenticate"] = challenge
-    return Response(msgspec.json.encode(body), status, headers, PROBLEM_JSON)
 
 
 def authenticator(

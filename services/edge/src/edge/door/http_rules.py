@@ -72,7 +72,7 @@ class Refusal:
 
     Attributes:
         status: Of the answer.
-        reason: For the counter; one of a handful.
+        reason: For the counter, and the `code` of the problem; one of a handful.
         detail: For the client, in words.
         headers: Of the answer, beside the usual ones.
     """
@@ -87,10 +87,11 @@ class Refusal:
         title = http.HTTPStatus(self.status).phrase
         body = msgspec.json.encode(
             {
-                "type": "about:blank",
+                "type": f"urn:feedmesh:problem:{self.reason}",
                 "title": title,
                 "status": self.status,
                 "detail": self.detail,
+                "code": self.reason,
             }
         )
         headers = (
