@@ -12,13 +12,14 @@ import pytest
 
 from simulator.clock import KST, Clock, next_seven
 from simulator.faults import TARGETS, FaultBook, FaultError, kinds_of, read_fault
+from simulator.generators import shares
 from simulator.ls_frames import JIF_DAY, ack_text, split_key
 from simulator.ls_tokens import AppKey, TokenStore
 from simulator.malformed import VARIANTS
+from simulator.orders import encode_injected
 from simulator.replay import guess_target, read_recording
 from simulator.scenario import read_scenario
 from simulator.settings import Settings
-from simulator.simulation import encode_injected, shares
 from simulator.wire import dumps_exact, encode_frame, encode_text, loads_exact
 
 
