@@ -11,7 +11,7 @@ STAMP := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-integration test-e2e lint format types check lock clean
+.PHONY: help setup run cluster test test-unit test-integration test-e2e bench lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ $(STAMP): requirements.txt shared/pyproject.toml $(wildcard services/*/pyproject
 run: setup ## run everything on this machine, with simulated feeds unless keys are set
 	@exec $(BIN)/python -m launcher
 
+cluster: setup ## run three NATS servers with the settings of production
+	@exec $(BIN)/python -m launcher.cluster
+
 test: setup ## run all tests
 	$(PYTEST)
 
@@ -40,6 +43,9 @@ test-integration: setup ## run the tests against a real nats-server and real soc
 
 test-e2e: setup ## run the tests of all processes together, and of the page
 	$(PYTEST) tests/e2e
+
+bench: setup ## compare the edge with other gateways; nothing else should run meanwhile
+	cd tests && ../$(BIN)/python -m bench --save
 
 lint: setup ## check style
 	$(BIN)/ruff check .
