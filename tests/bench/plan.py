@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.session import Crowd
 
 
-__all__ = ["FULL", "LOADS", "PARTS", "QUICK", "Plan"]
+__all__ = ["FULL", "LOADS", "MEDIUM", "PARTS", "QUICK", "Plan"]
 
 PARTS = ("maximum", "loads", "idle", "memory", "warm", "growth", "ingest")
 # Parts of the gateway's maximum.
@@ -20,6 +20,8 @@ class Plan:
     The size of a run.
 
     Attributes:
+        name: On the command line.
+        minutes: After which it ends, whatever is left; about half as long is usual.
         repetitions: How often each maximum is found; the median counts.
         load_repetitions: How often the rest is measured.
         step_seconds: How long one rate is measured.
@@ -32,6 +34,8 @@ class Plan:
         ingest: Arguments of the ingest's own benchmark.
     """
 
+    name: str
+    minutes: float
     repetitions: int
     load_repetitions: int
     step_seconds: float
@@ -45,6 +49,8 @@ class Plan:
 
 
 FULL = Plan(
+    name="full",
+    minutes=90,
     repetitions=5,
     load_repetitions=3,
     step_seconds=1.2,
@@ -56,8 +62,27 @@ FULL = Plan(
     warm_symbols=(1000, 2000, 4000, 8000, 16000, 20000),
     ingest=("--frames", "100000", "--runs", "5"),
 )
+"""About 45 minutes."""
+
+MEDIUM = Plan(
+    name="medium",
+    minutes=50,
+    repetitions=3,
+    load_repetitions=2,
+    step_seconds=1.0,
+    factor=1.6,
+    precision=0.15,
+    crowds=(Crowd(100, 20), Crowd(1000, 20), Crowd(4000, 20)),
+    idle_seconds=4.0,
+    connections=2000,
+    warm_symbols=(1000, 2000, 4000, 8000, 16000, 20000),
+    ingest=("--frames", "60000", "--runs", "3"),
+)
+"""About 25 minutes."""
 
 QUICK = Plan(
+    name="quick",
+    minutes=15,
     repetitions=1,
     load_repetitions=1,
     step_seconds=0.8,
@@ -69,3 +94,4 @@ QUICK = Plan(
     warm_symbols=(1000, 20000),
     ingest=("--frames", "30000", "--runs", "1"),
 )
+"""About 6 minutes; shows that everything works, and little more."""

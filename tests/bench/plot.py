@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from bench.findings import Results
 from bench.plan import LOADS
-from bench.results import Results
 from bench.servers import CONTENDERS
 from bench.session import Crowd
 from bench.targets import per_cpu_second

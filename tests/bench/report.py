@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from bench.findings import Results
 from bench.plan import LOADS
-from bench.results import Results
 from bench.servers import CONTENDERS
 from bench.session import Crowd, Step
-from bench.targets import per_cpu_second, verdicts
+from bench.targets import edge_alone, per_cpu_second, verdicts
 
 
-__all__ = ["markdown", "table"]
+__all__ = ["markdown", "summary", "table"]
 
 _GATEWAY = "gateway"
 _TITLES = {each.key: each.title for each in CONTENDERS}
@@ -30,6 +30,31 @@ def markdown(results: Results) -> str:
         _missing(results),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def summary(results: Results) -> str:
+    """Return the little that a reader of the project's front page wants to know."""
+    rows = []
+    for key, title in _TITLES.items():
+        cells = [title]
+        for fan_out in _fan_outs(results):
+            peak = results.peak(fan_out, key)
+            cells.append(_thousands(per_cpu_second(peak)) if peak else "-")
+            gateway = results.peak(fan_out, _GATEWAY)
+            cells.append(_ratio(peak, gateway, per_cpu_second))
+        kib = results.connection(key)
+        cells.append(f"{kib / 1024:.0f}" if kib is not None else "-")
+        alone = results.alone(key)
+        cells.append(f"{alone.p99_ms:.1f}" if alone else "-")
+        rows.append(cells)
+    head = ["server"]
+    for fan_out in _fan_outs(results):
+        head += [f"deliveries per CPU second, fan-out {fan_out}", "x gateway"]
+    head += ["KiB per idle connection", "p99 ms, alone"]
+    rest = [f"{verdict.target}: {verdict.found}" for verdict in edge_alone(results)]
+    return (
+        "\n\n".join([table(head, rows), "\n".join(f"- {line}" for line in rest)]) + "\n"
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -127,8 +152,8 @@ def _growth(results: Results) -> str:
     parts = []
     if results.warm:
         rows = [
-            [f"{symbols:,}", f"{min(seconds):.3f}"]
-            for symbols, seconds in sorted(results.warm.items())
+            [f"{symbols:,}", f"{results.warm_after(symbols):.3f}"]
+            for symbols in sorted(results.warm)
         ]
         parts.append(
             "## How soon the edge is warm\n\nFrom its connection to NATS to a full"
@@ -136,7 +161,10 @@ def _growth(results: Results) -> str:
         )
     if results.growth:
         rows = []
-        for (what, size), (step, *_) in results.growth.items():
+        for what, size in results.growth:
+            step = results.grown(what, size)
+            if step is None:
+                continue
             rows.append([f"{size:,} {what}", f"{step.cpu_us:.2f}", _latency(step)])
         head = ["", "CPU us per delivery", "p50 / p99 / p99.9 ms"]
         parts.append(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from bench.edge_costs import GROWTH, warm_up_seconds
+from bench.findings import Results
 from bench.measure import (
     idle_latency,
     measure_loads,
@@ -19,7 +20,6 @@ from bench.measure import (
 from bench.mesh import Mesh, run_mesh
 from bench.plan import LOADS, Plan
 from bench.programs import Programs
-from bench.results import Results
 from bench.search import RateSearch
 from bench.servers import CONTENDERS, Contender, NotHereError
 from bench.session import Crowd, Step
@@ -48,6 +48,9 @@ class Run:
         folder: For files of the run.
         only: Keys of the servers to measure.
         parts: Which measurements, of :data:`bench.plan.PARTS`.
+        known: Results of earlier runs: where to begin looking, and what the gateway
+            sustains if this run does not ask.
+        keep: Called with the results after each part.
     """
 
     def __init__(
@@ -57,29 +60,46 @@ class Run:
         folder: Path,
         only: Collection[str],
         parts: Collection[str],
+        known: Results,
+        keep: Callable[[Results], None],
     ) -> None:
         self._plan = plan
         self._programs = programs
         self._folder = folder
         self._parts = parts
         self._contenders = [each for each in CONTENDERS if each.key in only]
+        self._known = known
+        self._keep = keep
         self.results = Results()
 
     async def all(self) -> Results:
-        """Measure everything and return the results."""
+        """Measure everything and return the results; what there is when time is up."""
+        try:
+            async with asyncio.timeout(self._plan.minutes * 60):
+                await self._all()
+        except TimeoutError:
+            self.results.missing["the rest"] = f"{self._plan.minutes:g} minutes were up"
+        self._keep(self.results)
+        return self.results
+
+    async def _all(self) -> None:
+        parts: dict[str, Callable[[Mesh], Awaitable[None]]] = {
+            "maximum": self._maxima,
+            "loads": self._loads,
+            "idle": self._idle,
+            "memory": self._memory,
+            "growth": self._growth,
+        }
         async with run_mesh(self._folder, self._programs, 10_000) as mesh:
-            if "maximum" in self._parts:
-                await self._maxima(mesh)
-            if "loads" in self._parts:
-                await self._loads(mesh)
-            await self._small(mesh)
-            if "growth" in self._parts:
-                await self._growth(mesh)
+            for name, measure in parts.items():
+                if name in self._parts:
+                    await measure(mesh)
+                    self._keep(self.results)
         if "warm" in self._parts:
             await self._warm()
+            self._keep(self.results)
         if "ingest" in self._parts:
             await asyncio.to_thread(self._ingest)
-        return self.results
 
     async def _maxima(self, mesh: Mesh) -> None:
         for _ in range(self._plan.repetitions):
@@ -92,7 +112,7 @@ class Run:
 
     async def _maximum(self, mesh: Mesh, contender: Contender, fan_out: int) -> None:
         plan = self._plan
-        known = self.results.sustained(fan_out, contender.key)
+        known = self._sustained(fan_out, contender.key)
         if known:
             search = RateSearch(known.delivered, _KNOWN_FACTOR, plan.precision)
         else:
@@ -113,8 +133,9 @@ class Run:
     async def _loads(self, mesh: Mesh) -> None:
         for _ in range(self._plan.load_repetitions):
             for crowd in self._plan.crowds:
-                gateway = self.results.sustained(crowd.fan_out, _GATEWAY)
+                gateway = self._sustained(crowd.fan_out, _GATEWAY)
                 if gateway is None:
+                    self.results.missing[f"loads, {crowd}"] = "no gateway's maximum"
                     continue
                 loads = [part * gateway.delivered for part in LOADS]
                 for contender in self._contenders:
@@ -134,26 +155,32 @@ class Run:
 
         await self._guarded(contender, measure)
 
-    async def _small(self, mesh: Mesh) -> None:
-        for _ in range(self._plan.load_repetitions):
-            for contender in self._contenders:
+    def _sustained(self, fan_out: int, key: str) -> Step | None:
+        found = self.results.sustained(fan_out, key)
+        return found or self._known.sustained(fan_out, key)
 
-                async def measure_idle(contender: Contender = contender) -> None:
-                    step = await idle_latency(mesh, contender, self._plan.idle_seconds)
-                    self.results.idle[contender.key].append(step)
-                    _say("alone and idle", contender.key, step)
+    async def _idle(self, mesh: Mesh) -> None:
+        for contender in self._contenders * self._plan.load_repetitions:
 
-                async def measure_memory(contender: Contender = contender) -> None:
-                    each = await memory_per_connection(
-                        mesh, contender, self._plan.connections
-                    )
-                    self.results.memory[contender.key].append(each)
-                    print(f"memory, {contender.key}: {each / 1024:.1f} KiB", flush=True)
+            async def measure(contender: Contender = contender) -> None:
+                step = await idle_latency(mesh, contender, self._plan.idle_seconds)
+                self.results.idle[contender.key].append(step)
+                _say("alone and idle", contender.key, step)
 
-                if "idle" in self._parts and contender.compared:
-                    await self._guarded(contender, measure_idle)
-                if "memory" in self._parts:
-                    await self._guarded(contender, measure_memory)
+            if contender.compared:
+                await self._guarded(contender, measure)
+
+    async def _memory(self, mesh: Mesh) -> None:
+        for contender in self._contenders * self._plan.load_repetitions:
+
+            async def measure(contender: Contender = contender) -> None:
+                each = await memory_per_connection(
+                    mesh, contender, self._plan.connections
+                )
+                self.results.memory[contender.key].append(each)
+                print(f"memory, {contender.key}: {each / 1024:.1f} KiB", flush=True)
+
+            await self._guarded(contender, measure)
 
     async def _growth(self, mesh: Mesh) -> None:
         edge = next(
@@ -167,7 +194,7 @@ class Run:
         )
         if edge is None:
             return
-        for what, size, crowd, updates in GROWTH:
+        for what, size, crowd, updates in GROWTH * self._plan.load_repetitions:
 
             async def measure(
                 what: str = what,
@@ -184,7 +211,7 @@ class Run:
             await self._guarded(edge, measure)
 
     async def _warm(self) -> None:
-        for symbols in self._plan.warm_symbols:
+        for symbols in self._plan.warm_symbols * self._plan.load_repetitions:
             seconds = await warm_up_seconds(self._folder, self._programs, symbols)
             self.results.warm[symbols].append(seconds)
             print(f"warm with {symbols} symbols after {seconds:.3f} s", flush=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.findings import Results
 from bench.plan import LOADS
-from bench.results import Results
 from bench.session import Crowd, Step
 
 
-__all__ = ["Verdict", "verdicts"]
+__all__ = ["Verdict", "edge_alone", "per_cpu_second", "verdicts"]
 
 _GATEWAY = "gateway"
 _EDGES = ("edge-legacy", "edge-array", "edge-latest")
@@ -55,10 +55,13 @@ def verdicts(results: Results) -> list[Verdict]:
         *_maxima(results),
         *_loads(results),
         *_alone(results),
-        _warm(results),
-        _symbols(results),
-        _ingest(results),
+        *edge_alone(results),
     ]
+
+
+def edge_alone(results: Results) -> list[Verdict]:
+    """Return the targets that are not compared with another server."""
+    return [_warm(results), _symbols(results), _ingest(results)]
 
 
 def per_cpu_second(step: Step) -> float:
@@ -144,7 +147,7 @@ def _alone(results: Results) -> Iterator[Verdict]:
 
 
 def _warm(results: Results) -> Verdict:
-    found = min(results.warm.get(_WARM_SYMBOLS, []), default=None)
+    found = results.warm_after(_WARM_SYMBOLS)
     return Verdict(
         f"{_WARM_SYMBOLS:,} symbols warm in under {_WARM_SECONDS:g} s",
         f"{found:.2f} s" if found is not None else None,
@@ -157,11 +160,11 @@ def _symbols(results: Results) -> Verdict:
         f"an update costs the same with {_FEW_SYMBOLS:,} and {_MANY_SYMBOLS:,} symbols,"
         f" within {_SAME:.0%}"
     )
-    few = results.growth.get(("symbols", _FEW_SYMBOLS))
-    many = results.growth.get(("symbols", _MANY_SYMBOLS))
-    if not few or not many:
+    few = results.grown("symbols", _FEW_SYMBOLS)
+    many = results.grown("symbols", _MANY_SYMBOLS)
+    if few is None or many is None:
         return Verdict(target, None, False)
-    ratio = many[0].cpu_us / few[0].cpu_us
+    ratio = many.cpu_us / few.cpu_us
     return Verdict(target, f"{ratio:.2f}x", ratio <= 1 + _SAME)
 
 

@@ -14,6 +14,8 @@ from bench.session import Crowd, Step
 
 __all__ = ["Results", "median_step"]
 
+_BETWEEN = "/"
+
 
 def median_step(steps: Sequence[Step]) -> Step:
     """
@@ -77,37 +79,91 @@ class Results:
         found = self.loads.get((crowd, part, key))
         return median_step(found) if found else None
 
+    def grown(self, what: str, size: int) -> Step | None:
+        """Return the median of what the edge showed when *what* was *size*."""
+        found = self.growth.get((what, size))
+        return median_step(found) if found else None
+
     def alone(self, key: str) -> Step | None:
         """Return the median of what one client alone saw."""
         found = self.idle.get(key)
         return median_step(found) if found else None
+
+    def warm_after(self, symbols: int) -> float | None:
+        """Return the median of the seconds until *symbols* symbols were there."""
+        found = self.warm.get(symbols)
+        return median(found) if found else None
 
     def connection(self, key: str) -> float | None:
         """Return the median of the memory for one connection, in bytes."""
         found = self.memory.get(key)
         return median(found) if found else None
 
+    def update(self, newer: Results) -> None:
+        """Take over what *newer* has; the rest stays."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(newer, each.name)
+            if each.name == "missing" or (mine is None and theirs):
+                setattr(self, each.name, theirs)
+            elif theirs:
+                mine.update(theirs)
+
     def as_json(self) -> dict[str, Any]:
         """Return all of it for a JSON encoder, every repetition by itself."""
-        return {
-            "about": self.about,
-            "maxima": {
-                f"fan-out {fan_out}, {key}": [asdict(one) for one in found]
-                for (fan_out, key), found in self.maxima.items()
-            },
-            "loads": {
-                f"{crowd}, {part:.0%}, {key}": [asdict(one) for one in found]
-                for (crowd, part, key), found in self.loads.items()
-            },
-            "idle": {
-                key: [asdict(s) for s in found] for key, found in self.idle.items()
-            },
-            "memory": dict(self.memory),
-            "warm": dict(self.warm),
-            "growth": {
-                f"{what} {size}": [asdict(one) for one in found]
-                for (what, size), found in self.growth.items()
-            },
-            "ingest": self.ingest,
-            "missing": self.missing,
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Results:
+        """
+        Return what :meth:`as_json` was made from.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is not that.
+        """
+        results = cls(
+            about=plain["about"],
+            memory=_lists() | plain["memory"],
+            ingest=plain["ingest"],
+            missing=plain["missing"],
+        )
+        results.idle |= {
+            key: [Step(**step) for step in steps]
+            for key, steps in plain["idle"].items()
         }
+        results.warm |= {int(size): found for size, found in plain["warm"].items()}
+        for name, steps in plain["growth"].items():
+            what, size = name.split(_BETWEEN)
+            results.growth[what, int(size)] = [Step(**step) for step in steps]
+        for name, steps in plain["loads"].items():
+            clients, fan_out, part, key = name.split(_BETWEEN)
+            crowd = Crowd(int(clients), int(fan_out))
+            results.loads[crowd, float(part), key] = [Step(**step) for step in steps]
+        for name, found in plain["maxima"].items():
+            fan_out, key = name.split(_BETWEEN)
+            results.maxima[int(fan_out), key] = [_maximum(each) for each in found]
+        return results
+
+
+def _maximum(plain: dict[str, Any]) -> Maximum:
+    best = plain["best"]
+    return Maximum(Step(**best) if best else None, Step(**plain["peak"]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_name(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [
+            asdict(each) if isinstance(each, Step | Maximum) else each for each in value
+        ]
+    return value
+
+
+def _name(key: Any) -> str:
+    if not isinstance(key, tuple):
+        return str(key)
+    parts = [
+        f"{part.clients}{_BETWEEN}{part.fan_out}" if isinstance(part, Crowd) else part
+        for part in key
+    ]
+    return _BETWEEN.join(map(str, parts))
