@@ -61,13 +61,13 @@ async def test_prices_move_news_appears_and_the_page_outlives_the_edge(
     )
 
     await mesh.services["edge"].stop(signal.SIGKILL)
-    await expect(page.get_by_test_id("connection-prices")).not_to_have_attribute(
+    await expect(page.get_by_test_id("connection")).not_to_have_attribute(
         "data-state", "live"
     )
     # What is said while nobody serves the page must be there when it is back.
     await mesh.simulator.inject("ls.ws", item(2, "그동안"))
     await mesh.services["edge"].start()
-    await expect(page.get_by_test_id("connection-prices")).to_have_attribute(
+    await expect(page.get_by_test_id("connection")).to_have_attribute(
         "data-state", "live", timeout=30_000
     )
     await expect(page.get_by_test_id("news-list")).to_contain_text(

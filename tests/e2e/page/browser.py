@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 
-__all__ = ["BrowserPages", "browser", "browser_page"]
+__all__ = ["BrowserPages", "browser_page", "pages_of", "run_browser"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = [
@@ -73,8 +74,9 @@ class BrowserPages:
             self.problems.append(message.text)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def run_browser() -> AsyncIterator[Browser]:
+    """Run a browser while the context is open; skips the test if there is none."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         pytest.skip(
@@ -89,8 +91,18 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
-async def browser_page(browser: Browser) -> AsyncIterator[BrowserPages]:
+@asynccontextmanager
+async def pages_of(browser: Browser) -> AsyncIterator[BrowserPages]:
+    """Open pages in *browser*; fails at the end if one of them complained."""
     pages = BrowserPages(browser)
     yield pages
+    for context in browser.contexts:
+        await context.close()
     assert not pages.problems, pages.problems
+
+
+@pytest.fixture
+async def browser_page() -> AsyncIterator[BrowserPages]:
+    """Pages in a browser of the test's own."""
+    async with run_browser() as browser, pages_of(browser) as pages:
+        yield pages

@@ -1,9 +1,9 @@
 """
 An edge as the page sees it, that says what a test tells it to.
 
-It keeps the contracts of the real one as far as the page uses them, and can be stopped
-and started again on the same port. It imports nothing of ours: a test of the page must
-not follow a mistake of the edge.
+It keeps protocol v3 as far as the page uses it, and can be stopped and started again
+on the same port. It imports nothing of ours: a test of the page must not follow a
+mistake of the edge.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from starlette.staticfiles import StaticFiles
 
 
@@ -31,7 +32,7 @@ POLICY = (
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=/-]{0,19}")
-_TEST_ITEM = '{"type":"test","title":"the news path works"}'
+_HEARTBEAT_MS = 10_000
 
 
 class StubEdge:
@@ -40,22 +41,31 @@ class StubEdge:
 
     Attributes:
         frames: The cached price frame of each symbol.
-        news: Every news item, oldest first.
-        status: What the status endpoint answers; None for an error.
-        requests: Every request of price clients, in order.
-        price_connections: How many price clients have ever connected.
-        mute: Whether price clients get no answer, as behind a link that is dead.
+        news: Every news item, oldest first; a position is how many of them one has.
+        statuses: The status of each feed.
+        gaps: What was told of gaps of feeds, in order.
+        tokens: What came with each request for them.
+        requests: Every request of all clients, in order.
+        connections: How many clients have ever connected.
+        mute: Whether clients get no answer, as behind a link that is dead.
+        token: What clients must show; None if nothing.
+        forgotten: Why what was missed cannot be had; None if it can.
+        denied: Channels that are for nobody.
     """
 
     def __init__(self) -> None:
         self.frames: dict[str, str] = {}
         self.news: list[dict[str, Any]] = []
-        self.status: dict[str, Any] | None = {"feeds": {}, "nats": {"connected": True}}
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.gaps: dict[str, dict[str, Any]] = {}
+        self.tokens: list[str | None] = []
         self.requests: list[dict[str, Any]] = []
-        self.price_connections = 0
+        self.connections = 0
         self.mute = False
-        self._price_clients: dict[WebSocket, set[str]] = {}
-        self._news_clients: set[WebSocket] = set()
+        self.token: str | None = None
+        self.forgotten: str | None = None
+        self.denied: set[str] = set()
+        self._clients: list[_Client] = []
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._port = 0
@@ -67,8 +77,8 @@ class StubEdge:
 
     @property
     def subscribed(self) -> set[str]:
-        """What the price clients that are connected have asked for."""
-        return set().union(*self._price_clients.values())
+        """What the clients that are connected have asked for."""
+        return set().union(*(client.symbols for client in self._clients))
 
     async def start(self) -> None:
         """Serve; on the port of the last time, if there was one."""
@@ -100,53 +110,68 @@ class StubEdge:
         """Cache a price and send it to who asked; numbers are given as their digits."""
         frame = price_frame(symbol, **fields)
         self.frames[symbol] = frame
-        for client, symbols in list(self._price_clients.items()):
-            if symbol in symbols:
-                await client.send_text(frame)
+        for client in list(self._clients):
+            if symbol in client.symbols:
+                await client.socket.send_text(frame)
 
     async def tell(self, item: dict[str, Any]) -> None:
-        """Log a news item and send it to all news clients."""
+        """Log a news item and send it to all who want news."""
         self.news.append(item)
-        for client in list(self._news_clients):
-            await client.send_json(item)
+        for client in list(self._clients):
+            if "news" in client.channels:
+                await client.say(item | {"position": str(len(self.news))})
 
-    async def hang_up(self) -> None:
+    async def status(self, feed: str, **fields: Any) -> None:
+        """Let a feed say how it is."""
+        self.statuses[feed] = {"type": "status", "feed": feed, **fields}
+        for client in list(self._clients):
+            if "status" in client.channels:
+                await client.say(self.statuses[feed])
+
+    async def feed_gap(self, name: str, to: str | None, **fields: Any) -> None:
+        """Let a feed tell that it was not heard for a while."""
+        self.gaps[name] = {
+            "type": "feed_gap",
+            "id": name,
+            "feed": "ls",
+            "link": "news",
+            "from": "2026-01-05T01:01:03Z",
+            "to": to,
+            "reason": "dropped",
+            "backfilled": False,
+            **fields,
+        }
+        await self.say(**self.gaps[name])
+
+    async def say(self, **message: Any) -> None:
+        """Say something to all clients."""
+        for client in list(self._clients):
+            await client.say(message)
+
+    async def hang_up(self, code: int = 1012) -> None:
         """Close all WebSockets, and stay."""
-        for client in [*self._price_clients, *self._news_clients]:
-            await client.close(1012)
+        for client in list(self._clients):
+            await client.socket.close(code)
 
     def _build(self) -> FastAPI:
         app = FastAPI()
 
-        @app.websocket("/api/v2/realtime/ws/prices")
-        async def prices(client: WebSocket) -> None:
-            await client.accept()
-            self.price_connections += 1
-            self._price_clients[client] = set()
+        @app.websocket("/api/v3/stream")
+        async def stream(socket: WebSocket) -> None:
+            await socket.accept("feedmesh.v1.json")
+            self.connections += 1
+            client = _Client(socket)
+            self._clients.append(client)
             with contextlib.suppress(WebSocketDisconnect):
+                await self._greet(client)
                 while True:
-                    await self._obey(client, json.loads(await client.receive_text()))
-            del self._price_clients[client]
+                    await self._obey(client, json.loads(await socket.receive_text()))
+            self._clients.remove(client)
 
-        @app.websocket("/ws/news")
-        async def news(client: WebSocket) -> None:
-            await client.accept()
-            await client.send_text(_TEST_ITEM)
-            self._news_clients.add(client)
-            with contextlib.suppress(WebSocketDisconnect):
-                while True:
-                    await client.receive_text()
-            self._news_clients.discard(client)
-
-        @app.get("/api/v3/news")
-        async def recent(limit: int = 100) -> dict[str, Any]:
-            return {"items": self.news[-limit:]}
-
-        @app.get("/api/v2/realtime/status")
-        async def status() -> Response:
-            if self.status is None:
-                return Response("not now", 503)
-            return Response(json.dumps(self.status), media_type="application/json")
+        @app.get("/api/v3/gaps")
+        async def gaps(request: Request) -> dict[str, Any]:
+            self.tokens.append(request.headers.get("authorization"))
+            return {"gaps": list(self.gaps.values())}
 
         @app.get("/")
         async def index() -> Response:
@@ -159,24 +184,102 @@ class StubEdge:
         app.mount("/page", StaticFiles(directory=PAGE))
         return app
 
-    async def _obey(self, client: WebSocket, request: dict[str, Any]) -> None:
+    async def _greet(self, client: _Client) -> None:
+        await client.say(
+            {
+                "type": "hello",
+                "protocol": "feedmesh.v1.json",
+                "edge": "stub",
+                "at": now(),
+                "heartbeat_ms": _HEARTBEAT_MS,
+                "auth": self.token is not None,
+                "limits": {},
+                "feeds": {},
+            }
+        )
+
+    async def _obey(self, client: _Client, request: dict[str, Any]) -> None:
         if self.mute:
             return
         self.requests.append(request)
-        symbols = request["symbols"]
-        for symbol in symbols:
-            if not _SYMBOL.fullmatch(symbol):
-                shown = json.dumps(symbol[:20], ensure_ascii=False)
-                message = f"{shown} is not a legal symbol"
-                await client.send_json({"type": "error", "message": message})
-                return
-        if request["action"] == "unsubscribe":
-            self._price_clients[client].difference_update(symbols)
+        if request["op"] == "auth":
+            client.token = request["token"]
+        if client.token != self.token:
+            await client.socket.close(4001)
+            raise WebSocketDisconnect
+        if request["op"] == "resume":
+            for subscription in request["subscriptions"]:
+                await self._subscribe(client, request, subscription)
+        elif request["op"] == "subscribe":
+            await self._subscribe(client, request, request)
+        elif request["op"] == "unsubscribe":
+            client.symbols.difference_update(request["symbols"])
+
+    async def _subscribe(
+        self, client: _Client, request: dict[str, Any], wanted: dict[str, Any]
+    ) -> None:
+        channel = wanted["channel"]
+        answer = {"op": request["op"], "id": request["id"], "channel": channel}
+        if channel in self.denied:
+            text = "this channel is not for you"
+            error = {"code": "not_available", "message": text, "temporary": False}
+            await client.say({"type": "error", "id": request["id"], **error})
             return
-        self._price_clients[client].update(symbols)
-        for symbol in symbols:
+        client.channels.add(channel)
+        if "since" in wanted:
+            answer["recovered"] = self.forgotten is None
+            answer |= {"reason": self.forgotten} if self.forgotten else {}
+        if channel == "prices":
+            await self._open_prices(client, answer, wanted["symbols"])
+        elif channel == "news":
+            await client.say({"type": "ack", **answer})
+            resumed = self.forgotten is None and "since" in wanted
+            start = int(wanted["since"]) if resumed else max(0, len(self.news) - 100)
+            for number, item in enumerate(self.news[start:], start + 1):
+                await client.say(item | {"position": str(number)})
+            await self._end(client, channel, news=str(len(self.news)))
+        else:
+            await client.say({"type": "ack", **answer})
+            open_gaps = [gap for gap in self.gaps.values() if gap["to"] is None]
+            for told in [*self.statuses.values(), *open_gaps]:
+                await client.say(told)
+
+    async def _open_prices(
+        self, client: _Client, answer: dict[str, Any], symbols: list[str]
+    ) -> None:
+        legal = [symbol for symbol in symbols if _SYMBOL.fullmatch(symbol)]
+        answer["accepted"] = legal
+        answer["rejected"] = [
+            {"symbol": symbol[:20], "code": "bad_symbol"}
+            for symbol in symbols
+            if symbol not in legal
+        ]
+        client.symbols.update(legal)
+        await client.say({"type": "ack", **answer})
+        for symbol in legal:
             if symbol in self.frames:
-                await client.send_text(self.frames[symbol])
+                await client.socket.send_text(self.frames[symbol])
+        await self._end(client, "prices", prices=["stub.1.1.0000"])
+
+    async def _end(self, client: _Client, channel: str, **positions: Any) -> None:
+        await client.say(
+            {"type": "snapshot_end", "channel": channel, "positions": positions}
+        )
+
+
+class _Client:
+    """One connection, and what it asked for."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self.socket = socket
+        self.symbols: set[str] = set()
+        self.channels: set[str] = set()
+        self.token: str | None = None
+
+    async def say(self, message: dict[str, Any]) -> None:
+        """Send *message*, unless the client has gone."""
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self.socket.send_json(message)
 
 
 class _Server(uvicorn.Server):
@@ -195,8 +298,13 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
+def now() -> str:
+    """Return the time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def price_frame(symbol: str, **fields: str | int | None) -> str:
-    """Return a frame as the price contract has it; what is not given is null."""
+    """Return a price update; what is not given is null."""
 
     def digits(name: str) -> str:
         value = fields.get(name)
@@ -214,12 +322,12 @@ def price_frame(symbol: str, **fields: str | int | None) -> str:
         f'{{"type": "price_update", "symbol": "{symbol}"'
         f', "timestamp": {fields.get("timestamp", 1699564800000)}'
         f', "data_type": "{fields.get("data_type", "T")}"{numbers}'
-        ', "cached_at": "2024-11-10T12:00:00"}'
+        ', "cached_at": "2024-11-10T12:00:00", "position": "stub.1.1.0000"}'
     )
 
 
 def news_item(realkey: str, title: str, **fields: Any) -> dict[str, Any]:
-    """Return an item as the news contract has it."""
+    """Return a news item; its position is added where it is sent."""
     return {
         "type": "news",
         "date": "20230614",

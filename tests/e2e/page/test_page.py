@@ -16,6 +16,8 @@ from e2e.page.stub_edge import StubEdge, news_item
 from playwright.async_api import Locator, Page, expect
 
 
+# One browser, and so one event loop, serves them all.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 UP_AND_DOWN = re.compile("up|down")
 
 
@@ -47,10 +49,9 @@ async def add(page: Page, symbol: str) -> None:
     await page.get_by_test_id("symbol-add").click()
 
 
-async def all_live(page: Page) -> None:
-    for name in ("prices", "news", "status"):
-        connection = page.get_by_test_id(f"connection-{name}")
-        await expect(connection).to_have_attribute("data-state", "live")
+async def is_live(page: Page) -> None:
+    connection = page.get_by_test_id("connection")
+    await expect(connection).to_have_attribute("data-state", "live")
 
 
 def now_ms() -> int:
@@ -207,7 +208,7 @@ async def test_ages_are_right_where_the_clock_of_the_browser_is_not(
     page = await browser_page.blank()
     await page.clock.install(time=time.time() + 7200)
     await page.goto(edge.url)
-    await all_live(page)
+    await is_live(page)
     await page.clock.run_for(1000)
 
     await expect(part(page, "AAPL", "age")).to_have_text("5 min")
@@ -248,7 +249,7 @@ async def test_an_illegal_symbol_is_refused_in_plain_words(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
     page = await browser_page(edge.url)
-    await all_live(page)
+    await is_live(page)
 
     await add(page, "foo$")
 
@@ -333,7 +334,7 @@ async def test_a_code_in_the_news_can_be_watched(
     await edge.price("011810", last_price="1234")
     edge.news.append(news_item("1", "one"))
     page = await browser_page(edge.url)
-    await all_live(page)
+    await is_live(page)
 
     await page.get_by_test_id("news-watch").click()
 
@@ -362,7 +363,7 @@ async def test_markup_in_texts_is_shown_and_never_interpreted(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
     evil = "<b>굵게</b> <img src=x onerror='window.harmed=1'><script>harmed=1</script>"
-    edge.status = {"feeds": {evil: {"links": {evil: {"reason": evil}}}}}
+    await edge.status(evil, links={evil: {"reason": evil}})
     edge.news.append(
         news_item("1", evil, provider=evil, stocks=[{"code": evil, "name": evil}])
     )
@@ -401,7 +402,7 @@ async def test_the_news_list_is_bounded(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
     page = await browser_page(edge.url)
-    await all_live(page)
+    await is_live(page)
 
     for number in range(530):
         await edge.tell(news_item(str(number), f"item {number}"))
@@ -417,44 +418,112 @@ async def test_everything_recovers_after_the_edge_was_restarted(
     await edge.price("AAPL", last_price="1.10")
     edge.news.append(news_item("1", "before"))
     page = await browser_page(edge.url)
-    await all_live(page)
+    await is_live(page)
     await add(page, "TSLA")
-    await expect(row(page, "TSLA")).to_be_visible()
+    await until(lambda: "TSLA" in edge.subscribed)
 
     await edge.stop()
-    prices = page.get_by_test_id("connection-prices")
-    await expect(prices).to_have_attribute("data-state", "reconnecting")
+    connection = page.get_by_test_id("connection")
+    await expect(connection).to_have_attribute("data-state", "reconnecting")
     await expect(page.get_by_test_id("banner")).to_be_visible()
-    await expect(page.get_by_test_id("feeds-note")).to_contain_text("No status")
+    await expect(page.get_by_test_id("feeds-note")).to_contain_text("not connected")
     await expect(part(page, "AAPL", "last")).to_have_text("1.10")
-    edge.news.append(news_item("2", "meanwhile"))
+    edge.news.extend(news_item(f"2-{number}", f"{number}") for number in range(250))
     await edge.price("AAPL", last_price="1.20")
+    edge.requests.clear()
     await edge.start()
 
-    await all_live(page)
+    await is_live(page)
     await expect(page.get_by_test_id("banner")).to_be_hidden()
     await expect(part(page, "AAPL", "last")).to_have_text("1.20")
-    await expect(titles(page)).to_have_text(["meanwhile", "before"])
+    meanwhile = [str(number) for number in reversed(range(250))]
+    await expect(titles(page)).to_have_text([*meanwhile, "before"])
+    await expect(page.get_by_test_id("gap-news")).to_have_count(0)
     assert {"AAPL", "TSLA"} <= edge.subscribed
+    since = [r["subscriptions"][0].get("since") for r in edge.requests]
+    assert since == [["stub.1.1.0000"], "1", None]
     await edge.price("TSLA", last_price="251.30")
     await edge.tell(news_item("3", "after"))
     await expect(part(page, "TSLA", "last")).to_have_text("251.30")
-    await expect(titles(page)).to_have_text(["after", "meanwhile", "before"])
+    await expect(titles(page).first).to_have_text("after")
 
 
-async def test_a_gap_longer_than_one_answer_is_filled(
+async def test_news_that_may_be_missing_is_told_plainly(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
-    edge.news.append(news_item("first", "first"))
+    edge.news.append(news_item("1", "before"))
     page = await browser_page(edge.url)
-    await expect(titles(page)).to_have_text(["first"])
-    await edge.stop()
-    edge.news.extend(news_item(str(number), f"item {number}") for number in range(250))
-    await edge.start()
+    await expect(titles(page)).to_have_text(["before"])
+    edge.forgotten = "expired"
+    edge.news.append(news_item("2", "snapshot"))
 
-    await expect(titles(page)).to_have_text(
-        [f"item {number}" for number in reversed(range(250))] + ["first"]
+    await edge.hang_up()
+
+    told = re.compile(
+        r"News (around|between) [\d:]+ (and [\d:]+ )?KST may be missing"
+        r" \(what came then is no longer kept\)\."
     )
+    note = page.get_by_test_id("gap-news")
+    await expect(note).to_have_text(told)
+    await expect(titles(page)).to_have_text(["snapshot", "before"])
+    # The line stands where the hole is.
+    above = page.locator("[data-testid=gap-line] + [data-realkey='1']")
+    await expect(above).to_have_count(1)
+    await note.get_by_test_id("gap-dismiss").focus()
+    await page.keyboard.press("Enter")
+    await expect(note).to_have_count(0)
+    await expect(page.get_by_test_id("gap-line")).to_have_count(1)
+
+
+async def test_a_gap_while_connected_is_told_too(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    page = await browser_page(edge.url)
+    await is_live(page)
+
+    await edge.say(type="gap", channel="prices", reason="slow_client", missed=12)
+    await edge.say(type="gap", channel="news", reason="removed", after="1", to="2")
+    await edge.say(type="gap", channel="news", reason="unheard_of", after="1", to="2")
+
+    prices = page.get_by_test_id("gap-prices")
+    await expect(prices).to_contain_text("You see the newest values")
+    await expect(page.get_by_test_id("gap-news")).to_contain_text(
+        ["unheard_of", "items were removed from the log"]
+    )
+
+
+async def test_an_edge_that_goes_away_says_when_to_come_back(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    page = await browser_page(edge.url)
+    await is_live(page)
+
+    await edge.say(type="going_away", reconnect_after_ms=2500)
+    await is_live(page)
+    gone = time.monotonic()
+    await edge.hang_up(4200)
+
+    connection = page.get_by_test_id("connection")
+    await expect(connection).to_contain_text("edge restarts")
+    await until(lambda: edge.connections == 2)
+    assert time.monotonic() - gone > 2
+    await is_live(page)
+
+
+async def test_an_edge_that_wants_no_more_is_left_alone(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    page = await browser_page(edge.url)
+    await is_live(page)
+
+    await edge.hang_up(4000)
+
+    await expect(page.get_by_test_id("connection")).to_have_text("ended (4000)")
+    await expect(page.get_by_test_id("banner")).to_contain_text("code 4000")
+    await asyncio.sleep(1)
+    assert edge.connections == 1
+    await page.get_by_test_id("reconnect").click()
+    await is_live(page)
 
 
 async def test_closed_sockets_are_opened_again(
@@ -462,12 +531,12 @@ async def test_closed_sockets_are_opened_again(
 ) -> None:
     await edge.price("AAPL", last_price="1.10")
     page = await browser_page(edge.url)
-    await all_live(page)
+    await is_live(page)
 
     await edge.hang_up()
-    await until(lambda: edge.price_connections == 2 and "AAPL" in edge.subscribed)
+    await until(lambda: edge.connections == 2 and "AAPL" in edge.subscribed)
 
-    await all_live(page)
+    await is_live(page)
     await edge.price("AAPL", last_price="1.20")
     await expect(part(page, "AAPL", "last")).to_have_text("1.20")
 
@@ -483,12 +552,80 @@ async def test_a_connection_that_is_dead_and_looks_open_is_replaced(
     await expect(part(page, "AAPL", "last")).to_have_text("1.10")
 
     edge.mute = True
-    await page.clock.run_for(40_000)
+    await page.clock.run_for(15_000)
+    assert edge.connections == 1
+    await page.clock.run_for(20_000)
 
-    await until(lambda: edge.price_connections >= 2)
+    await until(lambda: edge.connections >= 2)
 
 
-async def test_the_state_of_feeds_links_and_nats_is_told(
+async def test_a_token_is_asked_for_where_the_edge_wants_one(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    edge.token = "good"
+    await edge.price("AAPL", last_price="1.10")
+    page = await browser_page(edge.url)
+    field = page.get_by_test_id("token")
+    await expect(field).to_be_focused()
+    await expect(page.get_by_test_id("connection")).to_have_text("needs a token")
+    await expect(page.get_by_test_id("token-error")).to_be_empty()
+
+    await page.keyboard.type("bad")
+    await page.keyboard.press("Enter")
+    error = page.get_by_test_id("token-error")
+    await expect(error).to_have_text("The token was not accepted, or has expired.")
+    connections = edge.connections
+    await asyncio.sleep(1)
+    assert edge.connections == connections
+
+    await field.fill("good")
+    await page.keyboard.press("Enter")
+    await is_live(page)
+    await until(lambda: edge.tokens == ["Bearer good"])
+    await expect(page.get_by_test_id("token-form")).to_be_hidden()
+    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
+    await page.reload()
+    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
+    assert "good" not in page.url
+
+
+async def test_a_token_in_the_address_is_taken_and_taken_out(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    edge.token = "good"
+    page = await browser_page.blank()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+
+    await page.goto(f"{edge.url}#token=good")
+
+    await is_live(page)
+    assert page.url == edge.url
+    assert not [url for url in asked if "good" in url.partition("#")[0]]
+    await expect(page.get_by_test_id("token-form")).to_be_hidden()
+
+
+async def test_what_a_token_does_not_allow_is_told_where_it_is_missed(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    edge.denied = {"news", "status"}
+    await edge.price("AAPL", last_price="1.10")
+    page = await browser_page.blank()
+    await page.clock.install()
+    await page.goto(edge.url)
+    await page.clock.run_for(100)
+
+    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
+    await expect(page.get_by_text("Your token does not allow news.")).to_be_visible()
+    note = page.get_by_test_id("feeds-note")
+    await expect(note).to_contain_text("your token does not allow it")
+    # To ask again and again would end the connection.
+    await page.clock.run_for(15_000)
+    assert [r["id"] for r in edge.requests] == ["prices", "news", "status"]
+
+
+async def test_the_state_of_feeds_and_links_is_told(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
     link: dict[str, Any] = {
@@ -501,13 +638,8 @@ async def test_the_state_of_feeds_links_and_nats_is_told(
         "confirmed": 9,
     }
     down = {**link, "state": "down", "reason": "closed by the peer"}
-    edge.status = {
-        "feeds": {
-            "fmp": {"state": "down", "links": {"stocks": link, "crypto": down}},
-            "ls": {},
-        },
-        "nats": {"connected": False, "reconnects": 3},
-    }
+    await edge.status("fmp", state="down", links={"stocks": link, "crypto": down})
+    await edge.status("ls")
     page = await browser_page(edge.url)
 
     await expect(page.get_by_test_id("feed-fmp")).to_contain_text("down")
@@ -518,16 +650,44 @@ async def test_the_state_of_feeds_links_and_nats_is_told(
     await expect(page.get_by_test_id("link-crypto")).to_contain_text(
         "closed by the peer"
     )
-    nats = page.get_by_test_id("nats")
-    await expect(nats).to_contain_text("not connected")
-    await expect(nats).to_contain_text("3 reconnects")
+    await edge.status("fmp", state="live", links={"stocks": link})
+    await expect(page.get_by_test_id("link-crypto")).to_have_count(0)
 
-    edge.status = None
-    note = page.get_by_test_id("feeds-note")
-    await expect(note).to_contain_text("No status: the edge answered 503")
-    edge.status = {"nats": {"connected": True}}
-    await expect(page.get_by_test_id("nats")).to_have_attribute("data-state", "live")
-    await expect(page.get_by_test_id("feed-fmp")).to_have_count(0)
+
+async def test_gaps_of_a_feed_are_told_while_they_last_and_when_they_end(
+    edge: StubEdge, browser_page: BrowserPages
+) -> None:
+    await edge.status("ls", state="down")
+    await edge.feed_gap("old", "2026-01-05T01:03:03Z", reason="closed_1000")
+    page = await browser_page(edge.url)
+    lines = page.get_by_test_id("feed-gap")
+    await expect(lines).to_have_text(
+        "news: what came between 2026-01-05 10:01 and 2026-01-05 10:03 KST may be"
+        " missing (the feed closed the connection)"
+    )
+    note = page.get_by_test_id("gap-news")
+    await expect(note).to_have_count(0)
+
+    started = datetime.now(UTC).isoformat()
+    await edge.feed_gap("new", None, **{"from": started})
+    await expect(note).to_have_text(
+        re.compile(
+            r"News since [\d:]+ KST may be missing"
+            r" \(the connection to the feed was lost\)\."
+        )
+    )
+    await expect(page.get_by_test_id("gap-line")).to_have_count(1)
+    await expect(lines.first).to_have_attribute("data-state", "open")
+    # While nobody was connected it ended.
+    await edge.stop()
+    ended = datetime.now(UTC).isoformat()
+    await edge.feed_gap("new", ended, **{"from": started})
+    await edge.start()
+
+    await expect(note).to_have_text(re.compile("News (between|around)"))
+    await expect(page.get_by_test_id("gap-line")).to_have_count(1)
+    await expect(lines.first).to_have_attribute("data-state", "ended")
+    await expect(lines).to_have_count(2)
 
 
 async def test_everything_can_be_done_with_the_keyboard(
@@ -591,12 +751,15 @@ async def test_nothing_is_wider_than_the_screen(
         "confirmed": 1000,
         "reason": "W" * 99,
     }
-    edge.status = {"feeds": {"fmp": {"links": {"stocks": link}}}}
+    await edge.status("fmp", links={"stocks": link})
     page = await browser_page(edge.url)
     await add(page, "W" * 20)
     await expect(part(page, "BTCUSD", "last")).to_have_text("1234567.00001234")
     await expect(titles(page)).to_have_count(1)
     await expect(page.get_by_test_id("link-stocks")).to_be_visible()
+    await edge.feed_gap("1", None, feed="fmp", reason="W" * 99)
+    await edge.say(type="gap", channel="prices", reason="W" * 99)
+    await expect(page.get_by_test_id("gap-prices")).to_be_visible()
 
     for width in (360, 412, 640, 768, 1024, 1280, 1920):
         await page.set_viewport_size({"width": width, "height": 780})
@@ -626,13 +789,23 @@ async def test_all_texts_have_enough_contrast(
     edge.news.append(news_item("1", "one", news_type="disclosure"))
     edge.news.append(news_item("2", "one", repeat_of="1"))
     link = {"state": "connecting", "reason": "why"}
-    edge.status = {"feeds": {"fmp": {"state": "down", "links": {"stocks": link}}}}
+    await edge.status("fmp", state="down", links={"stocks": link})
     page = await browser_page(edge.url, color_scheme=scheme, reduced_motion="reduce")
     await expect(titles(page)).to_have_count(1)
     await edge.price("AAPL", last_price="1.20", timestamp=now_ms())
     await expect(row(page, "AAPL")).to_have_attribute("data-direction", "up")
     await add(page, "foo$")
     await expect(page.get_by_test_id("symbol-error")).not_to_be_empty()
+    await edge.feed_gap("1", None, feed="fmp")
+    await edge.feed_gap("2", "2026-01-05T01:03:03Z", feed="fmp")
+    await edge.say(type="gap", channel="prices", reason="slow_client")
+    await expect(page.get_by_test_id("gap-prices")).to_be_visible()
+    await edge.hang_up(4001)
+    await expect(page.get_by_test_id("token-error")).to_be_visible()
+    assert await page.evaluate(_LOW_CONTRAST) == []
+    await page.get_by_test_id("token").fill("x")
+    await page.keyboard.press("Enter")
+    await is_live(page)
     await edge.stop()
     await expect(page.get_by_test_id("banner")).to_be_visible()
 

@@ -1,131 +1,121 @@
 /**
  * The page as a whole: which part hears what, and what follows from it.
  *
- * The parts know nothing of each other. Everything that must happen when a connection
- * is there again happens here, in the same way as on load.
+ * The parts know nothing of each other. What must happen when the connection is there
+ * again is asked for by the stream, in the same way as on load.
  */
 
-import { ConnectionsView } from "./connection.js";
+import { ConnectionView } from "./connection.js";
 import { byId } from "./dom.js";
+import { FeedGaps } from "./feed_gaps.js";
 import { FeedsPanel } from "./feeds.js";
+import { GapNotes } from "./gaps.js";
 import { News } from "./news.js";
-import { ReconnectingSocket } from "./socket.js";
-import { StatusPoll } from "./status.js";
+import { Stream } from "./stream.js";
 import { startTheme } from "./theme.js";
+import { TokenForm } from "./token.js";
 import { Watchlist } from "./watchlist.js";
-import { startWatchdog } from "./watchdog.js";
 
-const NEWS_ITEMS = 100;
-const MOST_NEWS_ITEMS = 500;
-const RETRY_FILL_MS = 3000;
-const ANSWER_MS = 10_000;
+// A feed is told when its state changes; how old its data is, only when it is asked for.
+const STATUS_MS = 5000;
 
-const watchlist = new Watchlist((request) => prices.send(request));
+const watchlist = new Watchlist((request) => stream.send(request));
 const news = new News((code) => watchlist.add(code));
-const feeds = new FeedsPanel();
-
-const prices = new ReconnectingSocket("api/v2/realtime/ws/prices", {
-  opened: () => watchlist.subscribeAll(),
-  frame: (text) => watchlist.take(text),
-  changed: () => connections.show(),
-});
-
-const newsSocket = new ReconnectingSocket(
-  "ws/news",
-  {
-    opened: () => {
-      news.begin();
-      void fillNews();
-    },
-    frame: (text) => {
-      const item = JSON.parse(text);
-      if (item.type === "news") {
-        news.take(item);
-      }
-    },
-    changed: () => connections.show(),
-  },
-  { liveOnFrame: true },
-);
-
-let statusAnswered = false;
-const status = new StatusPoll("api/v2/realtime/status", {
-  answered: (answer) => {
-    statusAnswered = true;
-    feeds.show(answer);
-    connections.show();
-  },
-  failed: (reason) => {
-    feeds.fail(reason);
-    connections.show();
+const feedGaps = new FeedGaps({
+  changed: () => feeds.render(),
+  news: (gap, isNew) => {
+    gaps.news.put(gap);
+    if (isNew) {
+      news.markGap(gap);
+    }
   },
 });
+const feeds = new FeedsPanel(feedGaps);
+const gaps = { prices: new GapNotes(byId("price-gaps")), news: new GapNotes(byId("news-gaps")) };
+const tokens = new TokenForm((token) => stream.useToken(token));
 
-const connections = new ConnectionsView(
-  {
-    "connection-prices": { name: "Prices", read: () => stateOf(prices) },
-    "connection-news": { name: "News", read: () => stateOf(newsSocket) },
-    "connection-status": { name: "Status", read: stateOfStatus },
+const stream = new Stream("api/v3/stream", {
+  wanted: () => [
+    ...(watchlist.rows.size > 0 ? [watchlist.subscription()] : []),
+    { channel: "news", snapshot: true },
+    { channel: "status" },
+  ],
+  message: hear,
+  gap: (gap) => {
+    gaps[gap.channel].put(gap);
+    if (gap.channel === "news") {
+      news.markGap(gap);
+    }
   },
-  reconnectAll,
-);
+  changed: show,
+});
+const connection = new ConnectionView(stream);
+let statusIsTold = false;
 
 /**
- * @param {ReconnectingSocket} socket
- * @returns {{state: import("./connection.js").ConnectionState, retryAt: number}}
+ * @param {import("./stream.js").Message} message
+ * @param {string} text
  */
-function stateOf({ phase, retryAt }) {
-  const offline = phase !== "live" && !navigator.onLine;
-  return { state: offline ? "offline" : phase, retryAt };
-}
-
-/** @returns {{state: import("./connection.js").ConnectionState, retryAt: number}} */
-function stateOfStatus() {
-  if (status.failures > 0) {
-    return { state: navigator.onLine ? "reconnecting" : "offline", retryAt: 0 };
-  }
-  return { state: statusAnswered ? "live" : "connecting", retryAt: 0 };
-}
-
-function reconnectAll() {
-  for (const socket of [prices, newsSocket]) {
-    if (socket.phase === "reconnecting") {
-      socket.connect();
-    }
-  }
-  void status.run();
-}
-
-/**
- * Fill in missed news, and further back if there may be a gap; tell how many.
- *
- * @returns {Promise<number>}
- */
-async function fillNews(count = NEWS_ITEMS) {
-  const connection = newsSocket.socket;
-  try {
-    const answer = await fetch(`api/v3/news?limit=${count}`, {
-      cache: "no-store",
-      signal: AbortSignal.timeout(ANSWER_MS),
-    });
-    if (!answer.ok) {
-      throw new Error(`the edge answered ${answer.status}`);
-    }
-    const { items } = await answer.json();
-    const isFirst = !news.filled;
-    const { added, overlaps } = news.fill(items);
-    if (!isFirst && !overlaps && items.length >= count && count < MOST_NEWS_ITEMS) {
-      return added + (await fillNews(MOST_NEWS_ITEMS));
-    }
-    return added;
-  } catch {
-    // The status label tells that the edge does not answer; a new connection fills anew.
-    setTimeout(() => {
-      if (newsSocket.socket === connection && newsSocket.phase === "live") {
-        void fillNews(count);
+function hear(message, text) {
+  switch (message.type) {
+    case "price_update":
+      watchlist.take(text);
+      break;
+    case "news":
+      news.take(/** @type {any} */ (message));
+      break;
+    case "status":
+      feeds.take(message);
+      break;
+    case "feed_gap":
+      feedGaps.take(/** @type {any} */ (message));
+      break;
+    case "ack":
+      watchlist.answer(message);
+      if (message.channel === "status") {
+        feeds.heard();
+        if (!statusIsTold) {
+          statusIsTold = true;
+          void feedGaps.load(stream.token);
+        }
       }
-    }, RETRY_FILL_MS);
-    return 0;
+      break;
+    case "snapshot_end":
+      if (message.channel === "news") {
+        news.settled();
+      }
+      break;
+    case "error":
+      refuse(message);
+      break;
+  }
+}
+
+/** @param {import("./stream.js").Message} error */
+function refuse({ id, code, message }) {
+  if (code !== "not_available") {
+    console.warn(`the edge refused a request: ${message}`);
+  } else if (id === "prices") {
+    watchlist.refused();
+  } else if (id === "news") {
+    news.refused();
+  } else if (id === "status") {
+    feeds.fail("your token does not allow it");
+  }
+}
+
+function show() {
+  statusIsTold &&= stream.phase === "live";
+  connection.show();
+  tokens.show(stream.phase === "token", stream.tokenRefused);
+  if (stream.phase === "reconnecting" || stream.phase === "stopped") {
+    feeds.fail("not connected");
+  }
+}
+
+function reconnect() {
+  if (stream.phase === "reconnecting" && stream.comeBackAt <= Date.now()) {
+    stream.connect();
   }
 }
 
@@ -145,22 +135,18 @@ function shortcut(event) {
 
 startTheme(byId("theme"));
 addEventListener("keydown", shortcut);
-addEventListener("online", reconnectAll);
-addEventListener("offline", () => connections.show());
+addEventListener("online", reconnect);
+addEventListener("offline", () => connection.show());
 document.addEventListener("visibilitychange", () => {
   // Timers of a hidden page run late: a reader who comes back does not wait for them.
   if (!document.hidden) {
-    reconnectAll();
+    reconnect();
   }
 });
-connections.show();
-prices.connect();
-newsSocket.connect();
-void status.run();
-startWatchdog({
-  prices,
-  news: newsSocket,
-  status,
-  provoke: () => watchlist.provoke(),
-  fill: () => fillNews(),
-});
+setInterval(() => {
+  if (statusIsTold && !document.hidden) {
+    stream.send({ op: "subscribe", id: "status", channel: "status" });
+  }
+}, STATUS_MS);
+connection.show();
+stream.useToken(tokens.initial());

@@ -2,11 +2,11 @@
  * What time it is for the server, and how times are told to the reader.
  *
  * Ages are differences to times that the server wrote, so a browser whose clock is wrong
- * would show wrong ages. The Date header of each status answer tells the server's clock.
+ * would show wrong ages. The first message and each heartbeat tell the server's clock.
  */
 
-// The header has whole seconds and the answer takes its time; less is not worth mending.
-const TRUSTED_DIFFERENCE_MS = 3000;
+// The message took its time; less is not worth mending.
+const TRUSTED_DIFFERENCE_MS = 1000;
 
 const SEOUL = new Intl.DateTimeFormat("sv-SE", {
   timeZone: "Asia/Seoul",
@@ -17,12 +17,12 @@ const SEOUL = new Intl.DateTimeFormat("sv-SE", {
 let offsetMs = 0;
 
 /**
- * Learn the server's clock from an answer's Date header.
+ * Learn the server's clock from a time that it wrote just now.
  *
- * @param {string | null} header
+ * @param {string} iso
  */
-export function learnServerTime(header) {
-  const difference = Date.parse(header ?? "") - Date.now();
+export function learnServerTime(iso) {
+  const difference = Date.parse(iso) - Date.now();
   if (!Number.isNaN(difference)) {
     offsetMs = Math.abs(difference) > TRUSTED_DIFFERENCE_MS ? difference : 0;
   }
@@ -70,4 +70,26 @@ export function tellSince(iso) {
 export function inSeoul(time) {
   const [day, clock] = SEOUL.format(time).split(" ");
   return { day, clock };
+}
+
+/**
+ * Tell a stretch of time in Seoul: "between 10:01 and 10:03 KST", to the second where that
+ * is needed to tell the two apart, with the day where that is not today.
+ *
+ * @param {number} from milliseconds since the epoch
+ * @param {number | null} to null while it lasts
+ */
+export function tellSpan(from, to) {
+  const start = inSeoul(from);
+  const end = to === null ? null : inSeoul(to);
+  const fine = end?.day === start.day && end.clock.slice(0, 5) === start.clock.slice(0, 5);
+  const today = inSeoul(serverNow()).day;
+  const tell = (/** @type {{day: string, clock: string}} */ { day, clock }) =>
+    `${day === today ? "" : `${day} `}${fine ? clock : clock.slice(0, 5)}`;
+  if (end === null) {
+    return `since ${tell(start)} KST`;
+  }
+  return tell(start) === tell(end)
+    ? `around ${tell(end)} KST`
+    : `between ${tell(start)} and ${tell(end)} KST`;
 }

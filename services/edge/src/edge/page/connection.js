@@ -1,102 +1,95 @@
 /**
- * What the reader is told of this page's own connections.
+ * What the reader is told of this page's own connection.
  *
- * One short label each, always there; and one sentence across the page while something
- * is wrong, with the way to try again at once.
+ * One short label, always there; and one sentence across the page while something is
+ * wrong, with the way to try again at once.
  */
 
 import { announce, byId, element, setText } from "./dom.js";
 
-/**
- * @typedef {"connecting" | "live" | "reconnecting" | "offline"} ConnectionState
- *
- * @typedef {object} Connection
- * @property {string} name
- * @property {() => {state: ConnectionState, retryAt: number}} read
- */
+/** @typedef {import("./stream.js").Stream} Stream */
 
-export class ConnectionsView {
-  /**
-   * @param {Record<string, Connection>} connections By the id of their label.
-   * @param {() => void} reconnect
-   */
-  constructor(connections, reconnect) {
-    this.parts = Object.entries(connections).map(([id, connection]) => {
-      const target = byId(id);
-      const name = element("span", { class: "connection-name" }, connection.name);
-      const state = element("span", { class: "connection-state" });
-      target.replaceChildren(element("span", { class: "dot" }), name, state);
-      return { ...connection, target, label: state };
-    });
+export class ConnectionView {
+  /** @param {Stream} stream */
+  constructor(stream) {
+    this.stream = stream;
+    this.target = byId("connection");
+    this.label = element("span", { class: "connection-state" });
+    this.target.replaceChildren(element("span", { class: "dot" }), this.label);
     this.banner = byId("banner");
     this.wasWell = true;
-    byId("reconnect").addEventListener("click", reconnect);
+    byId("reconnect").addEventListener("click", () => stream.connect());
     setInterval(() => this.show(), 1000);
   }
 
   /** Show how everything is now. */
   show() {
-    /** @type {string[]} */
-    const lost = [];
-    let allLive = true;
-    for (const { name, read, target, label } of this.parts) {
-      const { state, retryAt } = read();
-      target.dataset.state = state;
-      tell(label, state, retryAt);
-      allLive &&= state === "live";
-      if (state === "reconnecting" || state === "offline") {
-        lost.push(name);
-      }
-    }
-    if (lost.length > 0) {
-      const offline = this.parts.every(({ read }) => read().state === "offline");
-      setText(byId("banner-text"), sentence(lost, offline));
+    const state = stateOf(this.stream);
+    this.target.dataset.state = state;
+    tell(this.label, state, this.stream);
+    this.target.title = state === "live" ? `Connected to ${this.stream.edge}` : "";
+    const text = sentence(state, this.stream);
+    if (text !== "") {
+      setText(byId("banner-text"), text);
     }
     // While it is tried again the sentence stays, so that the page does not jump.
-    const well = allLive || (this.wasWell && lost.length === 0);
-    this.#tellChange(well);
+    const asksForToken = state === "token";
+    const well = state === "live" || asksForToken || (this.wasWell && text === "");
+    this.#tellChange(well, asksForToken);
     this.banner.hidden = well;
-    document.documentElement.dataset.connection = well ? "well" : "lost";
+    document.documentElement.dataset.connection = well && !asksForToken ? "well" : "lost";
   }
 
-  /** @param {boolean} well */
-  #tellChange(well) {
+  /**
+   * @param {boolean} well
+   * @param {boolean} asksForToken
+   */
+  #tellChange(well, asksForToken) {
     if (well !== this.wasWell) {
       this.wasWell = well;
-      announce(well ? "The connection is back" : (byId("banner-text").textContent ?? ""));
+      const back = asksForToken ? "" : "The connection is back";
+      announce(well ? back : (byId("banner-text").textContent ?? ""));
     }
   }
+}
+
+/** @param {Stream} stream */
+function stateOf({ phase }) {
+  const tries = phase === "connecting" || phase === "reconnecting";
+  return tries && !navigator.onLine ? "offline" : phase;
 }
 
 /**
  * @param {HTMLElement} label
- * @param {ConnectionState} state
- * @param {number} retryAt
+ * @param {string} state
+ * @param {Stream} stream
  */
-function tell(label, state, retryAt) {
+function tell(label, state, { retryAt, comeBackAt, closeCode }) {
   const seconds = Math.ceil((retryAt - Date.now()) / 1000);
-  const text =
-    state === "reconnecting" && seconds > 0 ? `reconnecting in ${seconds} s` : state;
-  if (label.textContent !== text) {
-    // A phone has no room for the long word; the colour and the sentence say it too.
-    const [, long = "", rest = text] = /^(reconnecting )(in .*)$/.exec(text) ?? [];
-    label.replaceChildren(element("span", { class: "long" }, long), rest);
-  }
+  const restarts = comeBackAt > 0;
+  const text = {
+    reconnecting: restarts ? "edge restarts" : "reconnecting",
+    token: "needs a token",
+    stopped: `ended (${closeCode})`,
+  }[state];
+  const waits = state === "reconnecting" && seconds > 0;
+  setText(label, waits ? `${text}, ${seconds} s` : (text ?? state));
 }
 
 /**
- * @param {string[]} lost
- * @param {boolean} offline
+ * @param {string} state
+ * @param {Stream} stream
  */
-function sentence(lost, offline) {
-  if (offline) {
+function sentence(state, { comeBackAt, closeCode }) {
+  if (state === "stopped") {
+    return `The edge has ended the connection (code ${closeCode}). Reload the page.`;
+  }
+  if (state === "offline") {
     return "This device is offline. You see the last values.";
   }
-  if (lost.length > 1) {
-    return "No connection to the edge. You see the last values.";
+  if (state === "reconnecting") {
+    const why = comeBackAt > 0 ? "The edge restarts." : "No connection to the edge.";
+    return `${why} You see the last values; missed news is filled in.`;
   }
-  return {
-    Prices: "No price connection. You see the last prices.",
-    News: "No news connection. What is missed is filled in later.",
-  }[lost[0]] ?? "The edge tells no status. Prices and news still flow.";
+  return "";
 }

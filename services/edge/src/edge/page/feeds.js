@@ -1,42 +1,55 @@
 /**
  * How the upstream feeds are, as the edge tells it.
  *
- * Whatever is missing in a status is left out here: an older edge says less. While the
- * edge does not answer, its last words stay and are marked as old.
+ * Whatever is missing in a status is left out here: an older edge says less. While there
+ * is no connection, the last words stay and are marked as old.
  */
 
-import { tellAge, tellSince } from "./clock.js";
+import { tellAge, tellSince, tellSpan } from "./clock.js";
 import { byId, element, mend, setText } from "./dom.js";
+import { tellReason } from "./gaps.js";
 
 const NAMES = { fmp: "FMP", ls: "LS Securities" };
 const MEANINGS = {
   live: "Data flows",
+  degraded: "Far less comes than is usual",
+  closed: "The market is closed, and nothing comes",
+  idle: "Nothing is wanted from it, so it is not connected",
   connecting: "The connection is being made",
   down: "There is no connection; it is tried again",
   refused: "The feed refused the key or the request",
   busy: "Somebody else uses the only connection",
-  unknown: "The ingest service says nothing",
+  unknown: "Nothing has been heard of the feed itself for 12 s",
 };
 
+const GAPS_SHOWN = 3;
+
 export class FeedsPanel {
-  constructor() {
+  /** @param {import("./feed_gaps.js").FeedGaps} gaps */
+  constructor(gaps) {
+    this.gaps = gaps;
     this.panel = byId("feeds");
     this.note = byId("feeds-note");
-    this.answeredAt = 0;
-    /** @type {any} */
-    this.status = null;
+    /** @type {Map<string, any>} */
+    this.feeds = new Map();
+    this.heardAt = 0;
     this.failure = "";
     setInterval(() => this.#tick(), 1000);
   }
 
   /**
-   * Show a status.
+   * Take the status of one feed.
    *
    * @param {any} status
    */
-  show(status) {
-    this.status = status;
-    this.answeredAt = Date.now();
+  take(status) {
+    this.feeds.set(String(status.feed), status);
+    this.heard();
+  }
+
+  /** The edge is there and has told what it knows. */
+  heard() {
+    this.heardAt = Date.now();
     this.failure = "";
     this.panel.dataset.state = "known";
     this.#tick();
@@ -54,61 +67,34 @@ export class FeedsPanel {
   }
 
   #tick() {
+    this.note.dataset.state = this.failure === "" ? "known" : "failed";
     if (this.failure !== "") {
-      const last =
-        this.answeredAt === 0
-          ? ""
-          : `; last status ${tellAge(Date.now() - this.answeredAt)} ago`;
-      setText(this.note, `No status: ${this.failure}${last}`);
-      this.note.dataset.state = "failed";
-    } else if (this.status !== null) {
-      this.note.dataset.state = "known";
-      setText(this.note, tellEdge(this.status));
-      this.#render();
+      const age = this.heardAt === 0 ? "" : tellAge(Date.now() - this.heardAt);
+      setText(this.note, age === "" ? this.failure : `${this.failure}, for ${age}`);
+    } else if (this.heardAt > 0) {
+      setText(this.note, "");
+      this.render();
     }
   }
 
-  #render() {
-    const feeds = Object.entries(this.status.feeds ?? {});
-    const cards = feeds.map(([name, feed]) => feedCard(name, feed ?? {}));
-    if (feeds.length === 0) {
+  /** Show what is known now. */
+  render() {
+    const cards = [...this.feeds].map(([name, feed]) =>
+      feedCard(name, feed, this.gaps.of(name).slice(0, GAPS_SHOWN)),
+    );
+    if (cards.length === 0) {
       cards.push(element("p", { class: "empty" }, "No feed has said anything yet."));
     }
-    mend(this.panel, element("div", {}, natsCard(this.status.nats ?? {}), ...cards));
+    mend(this.panel, element("div", {}, ...cards));
   }
-}
-
-/** @param {any} status */
-function tellEdge(status) {
-  const parts = [];
-  if (typeof status.clients === "number") {
-    parts.push(`${status.clients} ${status.clients === 1 ? "connection" : "connections"}`);
-  }
-  if (Array.isArray(status.symbols)) {
-    parts.push(`${status.symbols.length} symbols`);
-  }
-  return parts.length > 0 ? `This edge: ${parts.join(", ")}` : "";
-}
-
-/** @param {any} nats */
-function natsCard(nats) {
-  const state =
-    nats.connected === undefined ? "unknown" : nats.connected ? "live" : "down";
-  const word = { live: "connected", down: "not connected", unknown: "unknown" }[state];
-  const facts = tellReconnects(nats.reconnects);
-  return element(
-    "article",
-    { class: "feed", "data-testid": "nats", "data-state": state },
-    head("NATS", badge(state, word)),
-    element("p", { class: "facts" }, facts || "–"),
-  );
 }
 
 /**
  * @param {string} name
  * @param {any} feed
+ * @param {import("./feed_gaps.js").FeedGap[]} gaps
  */
-function feedCard(name, feed) {
+function feedCard(name, feed, gaps) {
   const state = String(feed.state ?? "unknown");
   const title = NAMES[/** @type {keyof NAMES} */ (name)] ?? name;
   const since = tellSince(feed.since);
@@ -125,6 +111,18 @@ function feedCard(name, feed) {
     head(title, badge(state)),
     element("p", { class: "facts" }, ...apart(facts)),
     element("ul", { class: "links" }, ...links),
+    ...(gaps.length > 0 ? [element("ul", { class: "feed-gaps" }, ...gaps.map(gapLine))] : []),
+  );
+}
+
+/** @param {import("./feed_gaps.js").FeedGap} gap */
+function gapLine({ link, from, to, reason, backfilled }) {
+  const span = tellSpan(Date.parse(from), to === null ? null : Date.parse(to));
+  const what = backfilled ? "was missed and got later" : "may be missing";
+  return element(
+    "li",
+    { "data-testid": "feed-gap", "data-state": to === null ? "open" : "ended" },
+    `${link}: what came ${span} ${what} (${tellReason(reason)})`,
   );
 }
 

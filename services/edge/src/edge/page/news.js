@@ -1,17 +1,18 @@
 /**
  * The stream of news: newest on top, each item once, repeats folded, never without bound.
  *
- * Items come one by one from the socket, and in lists that fill what was missed. Both go
- * through one memory of what was seen. A list tells where a missed item belongs: after the
- * item before it in the list, and before all that this connection has brought.
+ * Items come in order, those of a snapshot and those that were missed too. Where some may
+ * be missing, a line stands between them.
  */
 
-import { byId, setText } from "./dom.js";
+import { byId, element, setText } from "./dom.js";
+import { findGap, tellGap } from "./gaps.js";
 import { NewsStory } from "./news_item.js";
 
 const MAX_STORIES = 500;
 // More than the stories: repeats are remembered too, and must not come back as new.
 const MAX_SEEN = 4000;
+const REFRESH_MS = 20;
 
 /** @typedef {import("./news_item.js").NewsItem} NewsItem */
 
@@ -21,13 +22,12 @@ export class News {
     this.actions = { watch, filter: (/** @type {string} */ code) => this.#setQuery(code) };
     /** @type {NewsStory[]} in order of arrival */
     this.stories = [];
-    /** @type {Map<string, NewsStory | null>} by what tells two items apart */
-    this.seen = new Map();
+    /** @type {Set<string>} what tells items apart; a snapshot may repeat them */
+    this.seen = new Set();
     /** @type {Map<string, NewsStory>} by what a repeat says of its first item */
     this.firsts = new Map();
-    /** @type {NewsStory | null} the last one that an earlier connection brought */
-    this.mark = null;
-    this.filled = false;
+    this.refreshing = 0;
+    this.empty = "Loading news…";
     this.list = byId("news-list");
     this.scroller = byId("news-scroll");
     this.newButton = byId("news-new");
@@ -38,109 +38,78 @@ export class News {
     setInterval(() => this.#tick(), 1000);
   }
 
-  /** A new connection begins: what it missed comes after what there is now. */
-  begin() {
-    this.mark = this.stories.at(-1) ?? null;
-  }
-
   /**
-   * Take an item that came just now.
+   * Take an item.
    *
    * @param {NewsItem} item
    */
   take(item) {
-    if (!this.seen.has(keyOf(item))) {
-      this.#admit(item, this.stories.length);
-      this.#trim();
-      this.#refresh();
+    const key = keyOf(item);
+    if (this.seen.has(key)) {
+      return;
     }
-  }
-
-  /**
-   * Take a list of the newest items, oldest first.
-   *
-   * @param {NewsItem[]} items
-   * @returns {{added: number, overlaps: boolean}} How many were new, and whether any was
-   *   known: if none was, there may be more between.
-   */
-  fill(items) {
-    const known = items.find((item) => this.#placeOf(item) !== -1);
-    const marked = this.mark === null ? 0 : this.stories.indexOf(this.mark) + 1;
-    let at = known === undefined ? marked : this.#placeOf(known);
-    let added = 0;
-    for (const item of items) {
-      if (!this.seen.has(keyOf(item))) {
-        added += 1;
-        at += this.#admit(item, at) ? 1 : 0;
-      } else if (this.#placeOf(item) !== -1) {
-        at = this.#placeOf(item) + 1;
-      }
+    this.seen.add(key);
+    if (this.seen.size > MAX_SEEN) {
+      const [oldest] = this.seen;
+      this.seen.delete(oldest);
     }
-    this.filled = true;
+    this.#admit(item);
     this.#trim();
-    this.#refresh();
-    return { added, overlaps: added < items.length };
+    this.#refreshSoon();
+  }
+
+  /** Everything that was there has come. */
+  settled() {
+    this.empty = "No news yet. It appears here as it comes.";
+    this.#refreshSoon();
+  }
+
+  /** There will be none. */
+  refused() {
+    this.empty = "Your token does not allow news.";
+    this.#refreshSoon();
   }
 
   /**
-   * Put an item in its place; false if it was folded into another.
+   * Draw a line: before what comes next, something may be missing.
    *
-   * @param {NewsItem} item
-   * @param {number} at
+   * @param {import("./stream.js").Gap} gap
    */
-  #admit(item, at) {
-    const first = item.repeat_of === null ? undefined : this.#firstOf(item);
+  markGap(gap) {
+    const { id = "" } = gap;
+    const { brief, full } = tellGap(gap);
+    const known = findGap(this.list, id);
+    if (known !== undefined) {
+      setText(known, brief);
+      return;
+    }
+    const attributes = { class: "gap-line", "data-gap": id, "data-testid": "gap-line" };
+    this.list.prepend(element("li", { ...attributes, title: full }, brief));
+  }
+
+  /** @param {NewsItem} item */
+  #admit(item) {
+    const first =
+      item.repeat_of === null ? undefined : this.firsts.get(firstKey(item.repeat_of, item));
     if (first !== undefined) {
       first.fold(item);
-      this.#remember(item, null);
-      return false;
+      return;
     }
     const story = new NewsStory(item, this.actions);
     story.pending = this.#isReading();
-    const older = this.stories[at - 1];
-    if (older === undefined) {
-      this.list.append(story.element);
-    } else {
-      older.element.before(story.element);
-    }
-    this.stories.splice(at, 0, story);
-    this.#remember(item, story);
+    story.element.hidden = true;
+    this.list.prepend(story.element);
+    this.stories.push(story);
     this.firsts.set(firstKey(item.repeat_of ?? item.realkey, item), story);
-    return true;
-  }
-
-  /** @param {NewsItem} item */
-  #firstOf(item) {
-    return this.firsts.get(firstKey(item.repeat_of ?? "", item));
-  }
-
-  /** @param {NewsItem} item */
-  #placeOf(item) {
-    const story = this.seen.get(keyOf(item));
-    return story ? this.stories.indexOf(story) : -1;
-  }
-
-  /**
-   * @param {NewsItem} item
-   * @param {NewsStory | null} story
-   */
-  #remember(item, story) {
-    this.seen.set(keyOf(item), story);
-    if (this.seen.size > MAX_SEEN) {
-      const oldest = this.seen.keys().next().value;
-      this.seen.delete(/** @type {string} */ (oldest));
-    }
   }
 
   #trim() {
     while (this.stories.length > MAX_STORIES) {
-      const story = /** @type {NewsStory} */ (this.stories.shift());
-      const { item } = story;
-      story.element.remove();
-      this.seen.set(keyOf(item), null);
+      const { item, element } = /** @type {NewsStory} */ (this.stories.shift());
+      element.remove();
       this.firsts.delete(firstKey(item.repeat_of ?? item.realkey, item));
-      if (this.mark === story) {
-        this.mark = null;
+      while (this.list.lastElementChild?.className === "gap-line") {
+        this.list.lastElementChild.remove();
       }
     }
   }
@@ -151,8 +120,15 @@ export class News {
     return this.list.getBoundingClientRect().top < top - 24;
   }
 
+  /** Many items may come at once; the list is gone through once for all of them. */
+  #refreshSoon() {
+    this.refreshing ||= setTimeout(() => this.#refresh(), REFRESH_MS);
+  }
+
   /** Show what matches and does not wait, and say how much that is. */
   #refresh() {
+    clearTimeout(this.refreshing);
+    this.refreshing = 0;
     const text = this.query.value.trim().toLowerCase();
     let shown = 0;
     let pending = 0;
@@ -176,7 +152,7 @@ export class News {
     if (filtered && this.stories.length > 0) {
       return "No news matches this filter.";
     }
-    return this.filled ? "No news yet. It appears here as it comes." : "Loading news…";
+    return this.empty;
   }
 
   #release() {

@@ -87,6 +87,24 @@ export class PriceRow {
     return first;
   }
 
+  /**
+   * Say why there is no value, and will be none.
+   *
+   * @param {string} reason
+   */
+  refuse(reason) {
+    this.element.dataset.state = "refused";
+    setText(this.kind, reason);
+  }
+
+  /** A value will come, if there is one. */
+  accept() {
+    if (this.element.dataset.state === "refused") {
+      this.element.dataset.state = "waiting";
+      setText(this.kind, "no value yet");
+    }
+  }
+
   /** Show the newest frame. */
   render() {
     const frame = this.frame;

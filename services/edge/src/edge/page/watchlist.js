@@ -1,9 +1,8 @@
 /**
  * The symbols that the reader watches, and the requests that keep them flowing.
  *
- * The edge confirms no request: a symbol is shown at once and taken away again if an
- * error names it. A request with one illegal symbol changes nothing at all, so whenever
- * an error took one away, the others are asked for again.
+ * A symbol is shown at once. The edge accepts or rejects each by itself: one that cannot
+ * be a symbol is taken away again, one that the reader may not have says so in its row.
  */
 
 import { announce, byId } from "./dom.js";
@@ -14,19 +13,21 @@ import { recall, remember } from "./storage.js";
 const KEY = "watchlist";
 const USUAL = ["AAPL", "MSFT", "NVDA", "BRK-B", "BTCUSD", "ETHUSD", "EURUSD", "005930"];
 const MAX_SYMBOLS = 200;
-const SYMBOLS_PER_REQUEST = 50;
-// An error that names no symbol is about the one that was added just now, or about none.
-const ANSWER_MS = 5000;
+// As often as a reader can see a difference.
+const RATE_HZ = 10;
+const REJECTIONS = {
+  not_available: "not for your token",
+  too_many_symbols: "too many symbols",
+};
 
 export class Watchlist {
-  /** @param {(request: {action: string, symbols: string[]}) => boolean} send */
+  /** @param {(request: Record<string, unknown>) => void} send */
   constructor(send) {
     this.send = send;
     /** @type {Map<string, PriceRow>} */
     this.rows = new Map();
     /** @type {Set<PriceRow>} */
     this.undrawn = new Set();
-    this.added = { symbol: "", at: 0 };
     this.body = byId("watchlist-rows");
     this.input = /** @type {HTMLInputElement} */ (byId("symbol"));
     this.error = byId("symbol-error");
@@ -43,38 +44,49 @@ export class Watchlist {
     setInterval(() => this.rows.forEach((row) => row.tick()), 1000);
   }
 
-  /** Ask for everything that is watched, as on a new connection. */
-  subscribeAll() {
-    const symbols = [...this.rows.keys()];
-    for (let at = 0; at < symbols.length; at += SYMBOLS_PER_REQUEST) {
-      const part = symbols.slice(at, at + SYMBOLS_PER_REQUEST);
-      this.send({ action: "subscribe", symbols: part });
-    }
-  }
-
-  /** Ask again for a value that the edge has, so that a working connection must answer. */
-  provoke() {
-    const known = [...this.rows.values()].find((row) => row.frame !== null);
-    return (
-      known !== undefined && this.send({ action: "subscribe", symbols: [known.symbol] })
-    );
+  /**
+   * Return what to subscribe to for everything that is watched, or for *symbols*.
+   *
+   * @returns {import("./stream.js").Subscription}
+   */
+  subscription(symbols = [...this.rows.keys()]) {
+    return { channel: "prices", symbols, max_rate_hz: RATE_HZ };
   }
 
   /**
-   * Take one text frame of the edge.
+   * Take a price update of the edge.
    *
    * @param {string} text
    */
   take(text) {
     const frame = parseKeepingDigits(text);
-    if (frame.type === "price_update") {
-      const row = this.rows.get(frame.symbol);
-      if (row?.take(frame)) {
-        this.#drawSoon(row);
-      }
-    } else if (frame.type === "error") {
-      this.#refused(String(frame.message));
+    const row = this.rows.get(frame.symbol);
+    if (row?.take(frame)) {
+      this.#drawSoon(row);
     }
+  }
+
+  /**
+   * Learn which symbols are subscribed and which are not.
+   *
+   * @param {{accepted?: string[], rejected?: {symbol: string, code: string}[]}} answer
+   */
+  answer({ accepted = [], rejected = [] }) {
+    accepted.forEach((symbol) => this.rows.get(symbol)?.accept());
+    for (const { symbol, code } of rejected) {
+      // The edge says no more than the beginning of what cannot be a symbol.
+      const row = [...this.rows.values()].find((row) => row.symbol.slice(0, 20) === symbol);
+      if (row !== undefined && code === "bad_symbol") {
+        this.#refused(row);
+      } else {
+        row?.refuse(REJECTIONS[/** @type {keyof REJECTIONS} */ (code)] ?? code);
+      }
+    }
+  }
+
+  /** Learn that there will be no prices at all. */
+  refused() {
+    this.rows.forEach((row) => row.refuse(REJECTIONS.not_available));
   }
 
   /**
@@ -95,8 +107,7 @@ export class Watchlist {
     }
     this.#insert(symbol);
     this.#save();
-    this.added = { symbol, at: Date.now() };
-    this.send({ action: "subscribe", symbols: [symbol] });
+    this.send({ op: "subscribe", id: "prices", ...this.subscription([symbol]) });
     announce(`${symbol} was added to the watchlist`);
   }
 
@@ -109,28 +120,14 @@ export class Watchlist {
     }
   }
 
-  /** @param {string} message */
-  #refused(message) {
-    const named = [...this.rows.keys()].find((symbol) =>
-      message.includes(JSON.stringify(symbol.slice(0, 20))),
-    );
-    const justAdded = Date.now() - this.added.at < ANSWER_MS ? this.added.symbol : "";
-    const symbol = named ?? justAdded;
-    const row = this.rows.get(symbol);
-    this.added = { symbol: "", at: 0 };
-    if (row === undefined || row.frame !== null) {
-      this.#complain(`The edge says: ${message}.`);
-      return;
-    }
+  /** @param {PriceRow} row */
+  #refused(row) {
     this.#drop(row);
-    this.subscribeAll();
     if (this.input.value === "") {
-      this.input.value = symbol;
+      this.input.value = row.symbol;
       this.input.select();
     }
-    this.#complain(
-      named ? `Not added: ${message}.` : `${symbol} was not added: ${message}.`,
-    );
+    this.#complain(`Not added: ${JSON.stringify(row.symbol)} is not a legal symbol.`);
   }
 
   /** @param {string} text */
@@ -147,7 +144,7 @@ export class Watchlist {
   #remove(row) {
     const next = row.element.nextElementSibling ?? row.element.previousElementSibling;
     this.#drop(row);
-    this.send({ action: "unsubscribe", symbols: [row.symbol] });
+    this.send({ op: "unsubscribe", channel: "prices", symbols: [row.symbol] });
     announce(`${row.symbol} was removed from the watchlist`);
     const button = next?.querySelector("button");
     (button ?? this.input).focus();
@@ -200,7 +197,7 @@ export class Watchlist {
   #restore() {
     USUAL.forEach((symbol) => this.#insert(symbol));
     this.#save();
-    this.subscribeAll();
+    this.send({ op: "subscribe", id: "prices", ...this.subscription() });
   }
 
   #save() {

@@ -2,32 +2,33 @@
 The AsyncAPI description of protocol v3, made from the code.
 
 Shapes come from the structs that are decoded and encoded, meanings from their
-docstrings, close codes and constant words from their tables. Written out here is only
-what the code has no words for: the price update, which no struct describes, and fields
-that mean the same wherever they are.
+docstrings and ``meanings.py``, close codes and constant words from their tables.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable
+from functools import cache
 from inspect import cleandoc
 from typing import Any, Final, get_args
 
 import msgspec
 
 from edge.clients.close_codes import CloseCode
-from edge.stream import messages as messages
-from edge.stream import requests as requests
-from edge.stream.words import ERRORS, FEED_STATES, GAPS, NOT_RECOVERED, REJECTIONS
-from feedmesh.news import NewsItem, Stock
-from feedmesh.status import FeedFrame, LinkFrame
+from edge.stream import messages, requests
+from edge.stream.examples import EXAMPLES
+from edge.stream.meanings import MEANINGS, POSITION, PRICE_SUMMARY, PRICE_UPDATE, WORDS
+from feedmesh.gaps import FeedGap
+from feedmesh.news import NewsItem
+from feedmesh.status import FeedFrame
 
 
-__all__ = ["MESSAGES", "REQUESTS", "describe", "schema_name", "schemas"]
+__all__ = ["MESSAGES", "REQUESTS", "describe", "encoded", "schema_name", "schemas"]
 
 Json = dict[str, Any]
-Examples = Mapping[str, Iterable[Json]]
 
 REQUESTS: Final[dict[str, type[msgspec.Struct]]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(requests.Request)
@@ -39,98 +40,23 @@ MESSAGES: Final[dict[str, type[msgspec.Struct] | None]] = {
     "price_update": None,
     "news": NewsItem,
     "status": FeedFrame,
+    "feed_gap": FeedGap,
 }
 """What the edge may send, by ``type``; no struct describes a price update."""
 
 # What the edge sends after a request, and what it sends unasked.
+_DATA: Final = ("price_update", "news", "status", "feed_gap")
 _REPLIES: Final = {
-    "subscribe": ("ack", "price_update", "news", "status", "snapshot_end", "error"),
-    "resume": ("ack", "price_update", "news", "status", "snapshot_end", "error"),
+    "subscribe": ("ack", *_DATA, "snapshot_end", "error"),
+    "resume": ("ack", *_DATA, "snapshot_end", "error"),
     "unsubscribe": ("ack", "error"),
     "list": ("list", "error"),
     "ping": ("pong", "error"),
     "auth": ("ack", "error"),
 }
-_PUSHES: Final = (
-    *("hello", "price_update", "news", "status", "gap", "heartbeat", "going_away"),
-)
+_PUSHES: Final = ("hello", *_DATA, "gap", "heartbeat", "going_away")
 
 _SCHEMAS: Final = "#/components/schemas/"
-_POSITION: Final = "Whoever has this message has everything up to here; see Positions."
-# What a field means where its struct does not say; `Struct.field` goes before `field`.
-_MEANINGS: Final = {
-    "op": "What is asked.",
-    "type": "Which message this is.",
-    "id": "Of the client's choice; repeated in the answer.",
-    "channel": "Prices, news, or the state of the feeds.",
-    "at": "The edge's clock; ISO 8601, UTC.",
-    "positions": "Up to where the client has everything.",
-    "position": _POSITION,
-    "subscriptions": "One or more, as in `subscribe`; begun in this order.",
-    "Unsubscribe.symbols": "Of prices: which; all if there are none.",
-    "Ack.op": "Which request was carried out.",
-    "Auth.token": "A JWT. Never put it into the address.",
-    "GoingAway.reconnect_after_ms": "From now on; the edge closes before that.",
-    "Limits.max_symbols": "How many symbols may be subscribed at a time.",
-    "Limits.max_symbols_per_request": "How many symbols a request may name.",
-    "Limits.max_message_bytes": "Largest message that the edge takes.",
-    "Limits.max_requests_per_second": "More, for more than a second, end it with 4101.",
-    "Limits.replay_messages": "How many messages of the news log may have been missed.",
-    "Listing.subscriptions": "What is subscribed; prices by pace.",
-    "Listed.symbols": "Which symbols; absent if news of all.",
-    "Listed.types": "Of news: which types; absent if all.",
-    "Listed.mode": "Of prices: `every` or `latest`.",
-    "Listed.max_rate_hz": "Of prices: the rate that holds; absent if there is none.",
-    "Rejected.symbol": "As it was asked for, at most 20 characters of it.",
-    "Rejected.code": "Why, as a constant word.",
-    "Stock.code": "Short code of the stock.",
-    "Stock.name": "Its name; null where the master has no such code.",
-    "feed": "Name of the feed, such as `fmp`.",
-    "state": "How it is.",
-    "since": "Since when it is so; ISO 8601, UTC.",
-    "last_message_at": "When it last said anything; null if never.",
-    "reconnects": "How often its connections have ended.",
-    "FeedFrame.links": "Its connections to the upstream, by name.",
-    "FeedFrame.at": "When the feed said so; ISO 8601, UTC.",
-    "LinkFrame.reason": "Why it last ended, while it is not live again; else null.",
-    "LinkFrame.desired": "How many subscriptions there should be.",
-    "LinkFrame.confirmed": "How many of them the upstream has agreed to.",
-    "LinkFrame.complete_to": "All that the upstream sent until then is stored.",
-}
-_PRICE_SUMMARY: Final = "A new value of a symbol, with all that is known of it."
-# Constant words, by the field that carries them.
-_WORDS: Final = {
-    "Error.code": ERRORS,
-    "Rejected.code": REJECTIONS,
-    "Ack.reason": NOT_RECOVERED,
-    "Gap.reason": GAPS,
-    "FeedFrame.state": FEED_STATES,
-    "LinkFrame.state": FEED_STATES,
-}
-_NUMBER: Final = {"type": ["number", "null"]}
-_PRICE_UPDATE: Final[dict[str, Json]] = {
-    "type": {"enum": ["price_update"], "description": "Which message this is."},
-    "symbol": {"type": "string", "description": "In upper case."},
-    "timestamp": {
-        "type": "integer",
-        "description": "Time of the event; milliseconds since the epoch, UTC.",
-    },
-    "data_type": {
-        "enum": ["T", "Q", "B"],
-        "description": "What changed it last: a trade, a quote, or a trade taken back.",
-    },
-    "last_price": {**_NUMBER, "description": "Of the last trade; null if unknown."},
-    "last_size": {**_NUMBER, "description": "Of the last trade; null if unknown."},
-    "ask_price": {**_NUMBER, "description": "Of the last quote; null if unknown."},
-    "ask_size": {**_NUMBER, "description": "Of the last quote; null if unknown."},
-    "bid_price": {**_NUMBER, "description": "Of the last quote; null if unknown."},
-    "bid_size": {**_NUMBER, "description": "Of the last quote; null if unknown."},
-    "cached_at": {
-        "type": "string",
-        "description": "When it was received; UTC, without a zone, to the second.",
-    },
-    "position": {"type": "string", "description": _POSITION},
-}
 _ABOUT: Final = """\
 Prices, news and the state of feeds on one WebSocket, and how to come back without a
 hole. The manual is protocol-v3.md, beside this file.
@@ -142,8 +68,8 @@ _ARRAYS: Final = "Send JSON arrays of messages instead of one message a frame."
 _ARGUMENT: Final = re.compile(r"^    (\w+): ", re.MULTILINE)
 
 
-def describe(examples: Examples) -> Json:
-    """Return the description, with *examples* by the names of their schemas."""
+def describe() -> Json:
+    """Return the description."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -158,7 +84,7 @@ def describe(examples: Examples) -> Json:
         "channels": {"stream": _channel()},
         "operations": _operations(),
         "components": {
-            "messages": _messages(examples),
+            "messages": _messages(),
             "schemas": schemas(),
             "securitySchemes": {
                 "token": {
@@ -172,25 +98,33 @@ def describe(examples: Examples) -> Json:
     }
 
 
+@cache
+def encoded() -> bytes:
+    """Return the description as JSON, as it is served and kept in ``docs/``."""
+    text = json.dumps(describe(), indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
 def schemas() -> dict[str, Json]:
     """Return the JSON Schemas of all requests and messages, by name."""
     sent = [kind for kind in MESSAGES.values() if kind is not None]
+    kinds = [*REQUESTS.values(), *sent]
     _, components = msgspec.json.schema_components(
-        [*REQUESTS.values(), *sent], ref_template=_SCHEMAS + "{name}"
+        kinds, ref_template=_SCHEMAS + "{name}"
     )
-    structs = {kind.__name__: kind for kind in _structs()}
+    structs = {part.__name__: part for kind in kinds for part in _structs(kind)}
     found = {
         name: _described(structs[name], components[name]) for name in sorted(components)
     }
     item = found["NewsItem"]
-    item["properties"]["position"] = {"type": "string", "description": _POSITION}
+    item["properties"]["position"] = {"type": "string", "description": POSITION}
     item["required"].append("position")
     found["PriceUpdate"] = {
         "title": "PriceUpdate",
-        "description": _PRICE_SUMMARY,
+        "description": PRICE_SUMMARY,
         "type": "object",
-        "properties": _PRICE_UPDATE,
-        "required": list(_PRICE_UPDATE),
+        "properties": PRICE_UPDATE,
+        "required": list(PRICE_UPDATE),
     }
     return found
 
@@ -207,11 +141,15 @@ def schema_name(message: Json) -> str:
     return _sent_name(message["type"])
 
 
-def _structs() -> Iterable[type[msgspec.Struct]]:
-    yield from REQUESTS.values()
-    yield from (kind for kind in MESSAGES.values() if kind is not None)
-    yield from (requests.Subscription, requests.Rejected, Stock, LinkFrame)
-    yield from (messages.Limits, messages.Listed, messages.Positions)
+def _structs(kind: Any) -> Iterable[type[msgspec.Struct]]:
+    """Return the structs in the type *kind*, at whatever depth."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+        for field in msgspec.structs.fields(kind):
+            yield from _structs(field.type)
+    else:
+        for part in get_args(kind):
+            yield from _structs(part)
 
 
 def _described(kind: type[msgspec.Struct], schema: Json) -> Json:
@@ -246,9 +184,9 @@ def _property(
     if "$ref" in schema:
         # Beside a reference, nothing counts.
         schema = {"allOf": [schema]}
-    meaning = _MEANINGS.get(f"{struct}.{field}") or meanings.get(field)
-    schema["description"] = meaning or _MEANINGS[field]
-    words = _WORDS.get(f"{struct}.{field}")
+    meaning = MEANINGS.get(f"{struct}.{field}") or meanings.get(field)
+    schema["description"] = meaning or MEANINGS[field]
+    words = WORDS.get(f"{struct}.{field}")
     if words:
         schema["x-words"] = dict(words)
     return schema
@@ -302,7 +240,7 @@ def _channel() -> Json:
         "title": "The stream",
         "description": "The subprotocol `feedmesh.v1.json` may be offered, or none.",
         "messages": {
-            name: {"$ref": f"#/components/messages/{name}"} for name in _messages({})
+            name: {"$ref": f"#/components/messages/{name}"} for name in _messages()
         },
         "bindings": {
             "ws": {
@@ -335,16 +273,16 @@ def _operations() -> Json:
     return {**asked, "push": pushed}
 
 
-def _messages(examples: Examples) -> Json:
+def _messages() -> Json:
     described = {
         kind.__name__: _message(op, kind.__name__, _summary(kind))
         for op, kind in REQUESTS.items()
     }
     for name, sent in MESSAGES.items():
-        summary = _PRICE_SUMMARY if sent is None else _summary(sent)
+        summary = PRICE_SUMMARY if sent is None else _summary(sent)
         described[_sent_name(name)] = _message(name, _sent_name(name), summary)
     for title, message in described.items():
-        payloads = [{"payload": example} for example in examples.get(title, ())]
+        payloads = [{"payload": example} for example in EXAMPLES.get(title, ())]
         if payloads:
             message["examples"] = payloads
     return described
@@ -370,3 +308,7 @@ def _reference(title: str) -> Json:
 
 def _close_code(code: CloseCode) -> Json:
     return {"code": int(code), "policy": code.policy, "meaning": code.meaning}
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(encoded())

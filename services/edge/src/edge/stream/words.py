@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Final
 
 
-__all__ = ["ERRORS", "FEED_STATES", "GAPS", "NOT_RECOVERED", "REJECTIONS"]
+__all__ = [
+    "ERRORS",
+    "FEED_GAPS",
+    "FEED_STATES",
+    "FLOWS",
+    "GAPS",
+    "MARKETS",
+    "NOT_RECOVERED",
+    "REJECTIONS",
+]
 
 ERRORS: Final = {
     "not_a_request": "The message is no JSON object with an `op`; the edge closes.",
@@ -50,8 +59,28 @@ GAPS: Final = {
 }
 """Reasons of ``gap``: why something is missing in a connection that lives."""
 
+FEED_GAPS: Final = {
+    "dropped": "The connection was lost without a word.",
+    "closed_1000": "The upstream closed it; so do all that begin with `closed_`.",
+    "silent": "The upstream said nothing for too long.",
+    "no_pong": "The upstream answered no ping.",
+    "unreachable": "The upstream could not be reached.",
+    "http_502": "The upstream refused the upgrade; so do all that begin with `http_`.",
+    "slot_taken": "Somebody else held the only connection that is allowed.",
+    "unauthorized": "The upstream refused the account.",
+    "planned": "The connection was opened anew on purpose.",
+    "handover": "Another replica of the ingest took over from one that went.",
+    "takeover": "Another replica of the ingest took over from one that died.",
+    "restart": "No replica of the ingest was there.",
+    "spool_full": "NATS was away for so long that news found no room on disk.",
+    "queue_full": "NATS was away for so long that news found no room in memory.",
+}
+"""Some reasons of ``feed_gap``; others name how a connection to an upstream ended."""
+
 FEED_STATES: Final = {
     "live": "It is connected, and what it says flows.",
+    "degraded": "It is connected, and brings a few per cent of what is usual.",
+    "closed": "It is connected, its market is closed, and nothing comes.",
     "idle": "Nothing is wanted from it, so it is not connected.",
     "connecting": "It is being connected.",
     "down": "The connection is lost.",
@@ -60,3 +89,18 @@ FEED_STATES: Final = {
     "unknown": "Nothing has been heard of the feed itself for 12 s.",
 }
 """States of a feed, and of its links."""
+
+MARKETS: Final = {
+    "open": "Its market trades: data is due.",
+    "closed": "Its market does not trade: no data is due, though some may come.",
+    "unknown": "The calendar does not reach so far, or does not have this market.",
+}
+"""Whether data is due from a link."""
+
+FLOWS: Final = {
+    "flowing": "Data comes.",
+    "quiet": "Nothing has come for 5 minutes; too little is known to call it a fault.",
+    "degraded": "A few per cent of what is usual at this time comes.",
+    "closed": "Nothing comes, and nothing is due.",
+}
+"""How the data of a link flows, held against what is due."""
