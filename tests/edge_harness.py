@@ -47,8 +47,10 @@ class Writer:
         _, payload = self.message(symbol, **fields)
         await self._bus.publish(subjects.price(market_of(symbol), symbol), payload)
 
-    async def news(self, realkey: str, title: str = "제목", **fields: Any) -> bytes:
-        """Store a news item; return the frame that clients must get."""
+    def news_message(
+        self, realkey: str, title: str = "제목", **fields: Any
+    ) -> tuple[NewsItem, bytes]:
+        """Return a news item, and the message that carries it."""
         fields.setdefault("news_type", "article")
         item = NewsItem(
             date="20230614",
@@ -64,11 +66,14 @@ class Writer:
             received_at="2023-06-14T00:52:30.123456Z",
             **fields,
         )
-        frame = encode_news(item)
-        payload = messages.encode(self.head("news"), frame)
+        return item, messages.encode(self.head("news"), encode_news(item))
+
+    async def news(self, realkey: str, title: str = "제목", **fields: Any) -> bytes:
+        """Store a news item; return the frame that clients must get."""
+        item, payload = self.news_message(realkey, title, **fields)
         await self._bus.request(subjects.news(item.news_type), payload)
         await self._bus.request(subjects.news(item.news_type, "011810"), payload)
-        return frame
+        return encode_news(item)
 
     def head(self, kind: str) -> messages.Head:
         now = now_ns()
@@ -119,7 +124,14 @@ class StreamClient(Client):
         self.price_positions: dict[str, str] = {}
 
     async def next(self, seconds: float = 5.0) -> dict[str, Any]:
-        """Return the next message."""
+        """Return the next message that is no heartbeat."""
+        message = await self.next_of_all(seconds)
+        while message["type"] == "heartbeat":
+            message = await self.next_of_all(seconds)
+        return message
+
+    async def next_of_all(self, seconds: float = 5.0) -> dict[str, Any]:
+        """Return the next message, be it a heartbeat."""
         message: dict[str, Any] = json.loads(await self.text(seconds))
         self._note(message)
         return message
@@ -129,7 +141,7 @@ class StreamClient(Client):
         taken = []
         async with asyncio.timeout(seconds):
             while True:
-                message = await self.next(seconds)
+                message = await self.next_of_all(seconds)
                 if message["type"] != "heartbeat" or kind == "heartbeat":
                     taken.append(message)
                 if message["type"] == kind:

@@ -207,9 +207,12 @@ async def start_simulator(stack: AsyncExitStack, *arguments: str) -> Simulator:
 
 @asynccontextmanager
 async def run_mesh(
-    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    each: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Mesh]:
-    """Run everything while the context is open."""
+    """Run everything while the context is open; *env* for all, *each* by module."""
     async with AsyncExitStack() as stack:
         nats = await stack.enter_async_context(run_nats(folder / "nats"))
         simulator = await start_simulator(stack, *arguments)
@@ -242,7 +245,8 @@ async def run_mesh(
             "edge": ({"EDGE_PORT": "0"}, ()),
         }
         for module, (own, extra) in plans.items():
-            service = ServiceProcess(module, common | own | dict(env or {}), extra)
+            given = common | own | dict(env or {}) | dict((each or {}).get(module, {}))
+            service = ServiceProcess(module, given, extra)
             mesh.services[module] = service
             stack.push_async_callback(_end, service)
             await service.start()

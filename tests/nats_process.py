@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 from feedmesh.bus import Bus, connect_bus
@@ -39,18 +41,23 @@ class NatsProcess:
         ports = self._store / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(parents=True)
-        self._process = await create_subprocess_exec(
-            str(Path(sys.executable).parent / "nats-server"),
+        await self._launch(
             *("--addr", "127.0.0.1", "--port", str(self.port)),
             *("--jetstream", "--store_dir", str(self._store / "data")),
             *("--ports_file_dir", str(ports)),
-            stdout=DEVNULL,
-            stderr=DEVNULL,
         )
         async with asyncio.timeout(20):
             while not (found := list(ports.glob("*.ports"))):
                 await asyncio.sleep(0.01)
             await self._wait_until_listening(found[0])
+
+    async def _launch(self, *arguments: str) -> None:
+        self._process = await create_subprocess_exec(
+            str(Path(sys.executable).parent / "nats-server"),
+            *arguments,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
 
     async def _wait_until_listening(self, ports_file: Path) -> None:
         while '"nats"' not in (text := ports_file.read_text()):
@@ -69,10 +76,35 @@ class NatsProcess:
         return ServiceSettings(nats_url=(self.url,))
 
 
+@cache
+def how_nats_runs() -> str:
+    """
+    Return what `run_nats` starts: a container if there is an engine, else a process.
+
+    Raises:
+        RuntimeError: If TEST_NATS insists on a container and no engine answers.
+    """
+    from containers import engine
+
+    wanted = os.environ.get("TEST_NATS", "")
+    found = None if wanted == "process" else engine()
+    if wanted == "container" and found is None:
+        raise RuntimeError("TEST_NATS=container, and no Docker engine answers")
+    return f"container, by {found}" if found else "embedded process"
+
+
+def _kind() -> type[NatsProcess]:
+    if not how_nats_runs().startswith("container"):
+        return NatsProcess
+    from containers import NatsContainer
+
+    return NatsContainer
+
+
 @asynccontextmanager
 async def run_nats(store: Path) -> AsyncIterator[NatsProcess]:
-    """Run a server while the context is open."""
-    server = NatsProcess(store)
+    """Run a server while the context is open, in a container if there is an engine."""
+    server = _kind()(store)
     await server.start()
     try:
         yield server

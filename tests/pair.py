@@ -20,8 +20,8 @@ from processes import ServiceProcess
 from feedmesh.bus import Bus
 from feedmesh.clock import from_iso
 from feedmesh.errors import BusError
+from feedmesh.gaps import FeedGap, read_gaps
 from feedmesh.ingest.accounting import Accounts, accounts_of
-from feedmesh.ingest.gaps import Gap, read_gaps
 from feedmesh.messages import decode_head
 from feedmesh.news import decode_news
 from feedmesh.stored import read_from
@@ -54,28 +54,24 @@ class Pair:
 
     Attributes:
         replicas: Both, the one that was started first in front.
+        nats: Their server, where it is a single one.
     """
 
-    def __init__(
-        self, module: str, nats: NatsProcess, bus: Bus, simulator: Simulator
-    ) -> None:
+    nats: NatsProcess
+
+    def __init__(self, module: str, bus: Bus, simulator: Simulator) -> None:
         self.module = module
-        self.nats = nats
         self.bus = bus
         self.simulator = simulator
         self.replicas: list[ServiceProcess] = []
 
     async def leader(self, seconds: float = 30.0) -> ServiceProcess:
-        """Return the replica that leads, once one does."""
+        """Return the replica that leads, once one does and its link is up."""
         async with asyncio.timeout(seconds):
             while True:
                 for replica in self.replicas:
-                    if running(replica) and said(replica, "link is up") > 0:
-                        last = last_of(
-                            replica, "leading", "another leads; stepping down"
-                        )
-                        if last == "leading":
-                            return replica
+                    if running(replica) and leads(replica):
+                        return replica
                 await asyncio.sleep(0.005)
 
     def other(self, replica: ServiceProcess) -> ServiceProcess:
@@ -130,12 +126,13 @@ class Pair:
             for item in await self.stored()
         )
 
-    async def gaps(self) -> list[Gap]:
-        """Return the gap records."""
+    async def gaps(self) -> list[FeedGap]:
+        """Return the gaps, in the order in which they began."""
         try:
-            return [stored.gap async for stored in read_gaps(self.bus)]
+            last = {stored.gap.id: stored.gap async for stored in read_gaps(self.bus)}
         except BusError:
             return []
+        return list(last.values())
 
     async def accounts(self, replica: ServiceProcess) -> Accounts:
         """Return what became of all that *replica* received, once nothing waits."""
@@ -220,7 +217,10 @@ class Verdict(NamedTuple):
         lost: Items that were sent, are not there, and lie in no gap.
         in_gaps: Items that were sent, are not there, and lie in a recorded gap.
         duplicated: Items that are there more than once.
-        reordered: Items that stand behind one that was sent after them.
+        reordered: Items that stand behind one that was sent after them, and lie in no
+            gap.
+        late: The same, but in a recorded gap: what a replica that died had kept on
+            disk comes when it is back.
     """
 
     sent: int
@@ -229,34 +229,49 @@ class Verdict(NamedTuple):
     in_gaps: int
     duplicated: int
     reordered: int
+    late: int
 
 
-def judge(sent: list[Sent], stored: list[str], gaps: list[Gap]) -> Verdict:
+def judge(sent: list[Sent], stored: list[str], gaps: list[FeedGap]) -> Verdict:
     """Compare what was sent with what is stored."""
     there = set(stored)
-    times = [(from_iso(gap.since), from_iso(gap.until)) for gap in gaps]
-    missing = [item for item in sent if item.realkey not in there]
-    covered = [
-        item
-        for item in missing
-        if any(
-            since <= item.before_ns and item.after_ns <= until + 20_000_000
-            for since, until in times
-        )
-    ]
-    return Verdict(
+    times = [(from_iso(gap.since), _end_of(gap)) for gap in gaps]
+    in_gaps = {
+        item.realkey
+        for item in sent
+        if any(since <= item.before_ns <= until for since, until in times)
+    }
+    missing = {item.realkey for item in sent} - there
+    behind = {b for a, b in itertools.pairwise(stored) if a > b}
+    verdict = Verdict(
         sent=len(sent),
         stored=len(stored),
-        lost=len(missing) - len(covered),
-        in_gaps=len(covered),
+        lost=len(missing - in_gaps),
+        in_gaps=len(missing & in_gaps),
         duplicated=len(stored) - len(there),
-        reordered=sum(a > b for a, b in itertools.pairwise(stored)),
+        reordered=len(behind - in_gaps),
+        late=len(behind & in_gaps),
     )
+    if verdict.lost:
+        _tell_lost([item for item in sent if item.realkey in missing - in_gaps], times)
+    return verdict
 
 
-def seconds_of(gap: Gap) -> float:
-    """Return how long *gap* is."""
-    return (from_iso(gap.until) - from_iso(gap.since)) / 1e9
+def _tell_lost(lost: list[Sent], times: list[tuple[int, int]]) -> None:
+    def seconds(instant_ns: int) -> float:
+        return round((instant_ns - lost[0].before_ns) / 1e9, 3)
+
+    gaps = [[seconds(since), seconds(until)] for since, until in times]
+    report("lost", until=seconds(lost[-1].after_ns), items=len(lost), gaps=gaps)
+
+
+def seconds_of(gap: FeedGap) -> float:
+    """Return how long *gap* is, or has lasted until now."""
+    return (_end_of(gap) - from_iso(gap.since)) / 1e9
+
+
+def _end_of(gap: FeedGap) -> int:
+    return time.time_ns() if gap.until is None else from_iso(gap.until)
 
 
 def report(test: str, **figures: Any) -> None:
@@ -273,6 +288,14 @@ def quantile(values: list[float], share: float) -> float:
 def running(replica: ServiceProcess) -> bool:
     """Return whether the process is there."""
     return replica._process is not None and replica._process.returncode is None
+
+
+def leads(replica: ServiceProcess) -> bool:
+    """Return whether the replica leads and its link has been up since."""
+    told = last_of(
+        replica, "leading", "standing by", "another leads; stepping down", "link is up"
+    )
+    return told == "link is up"
 
 
 def said(replica: ServiceProcess, event: str) -> int:
@@ -312,12 +335,30 @@ async def run_pair(
     spool: bool = True,
     **env: str,
 ) -> AsyncIterator[Pair]:
-    """Run *count* replicas of *module* while the context is open."""
+    """Run a server and *count* replicas of *module* while the context is open."""
+    async with run_nats(folder / "nats") as nats, open_bus(nats) as bus:
+        async with run_replicas(
+            folder, bus, nats.url, module, *arguments, count=count, spool=spool, **env
+        ) as pair:
+            pair.nats = nats
+            yield pair
+
+
+@asynccontextmanager
+async def run_replicas(
+    folder: Path,
+    bus: Bus,
+    nats_url: str,
+    module: str = "ingest_ls",
+    *arguments: str,
+    count: int = 2,
+    spool: bool = True,
+    **env: str,
+) -> AsyncIterator[Pair]:
+    """Run *count* replicas of *module* on a NATS that is there."""
     async with AsyncExitStack() as stack:
-        nats = await stack.enter_async_context(run_nats(folder / "nats"))
-        bus = await stack.enter_async_context(open_bus(nats))
         simulator = await start_simulator(stack, *arguments)
-        pair = Pair(module, nats, bus, simulator)
+        pair = Pair(module, bus, simulator)
         urls = simulator.urls
         upstream = {
             "ingest_ls": {
@@ -329,9 +370,9 @@ async def run_pair(
                 "FMP_CRYPTO_URL": urls["fmp_crypto_url"],
                 "FMP_FOREX_URL": urls["fmp_forex_url"],
             },
-        }[module.removeprefix("unfenced_")]
+        }[module.removeprefix("unaware_")]
         for number in range(count):
-            own = {"NATS_URL": nats.url, "OPS_PORT": "0", **upstream, **env}
+            own = {"NATS_URL": nats_url, "OPS_PORT": "0", **upstream, **env}
             own["PYTHONPATH"] = str(Path(__file__).parent)
             if spool and module.endswith("ingest_ls"):
                 own["LS_SPOOL_DIR"] = str(folder / f"spool-{number}")

@@ -132,10 +132,13 @@ async def test_a_violation_is_answered_with_its_code(
 async def test_a_violation_with_the_handshake_ends_it_too(
     target: EdgeUnderAttack, name: str
 ) -> None:
+    sent, code = VIOLATIONS[name]
     async with target.attacker() as attacker:
-        await attacker.send(handshake().encode() + VIOLATIONS[name][0])
+        answer = await attacker.ask(handshake().encode() + sent)
 
-        await attacker.end()
+        assert answer.status == 101
+        assert (await closing(attacker)).code == code
+        assert await attacker.end() == b""
 
 
 @pytest.mark.parametrize("size", [1, 1000, 60_000])
@@ -154,13 +157,23 @@ async def test_a_message_of_nothing_without_end_ends_all_the_same(
     target: EdgeUnderAttack,
 ) -> None:
     """Empty fragments reach no limit of size."""
-    block = b"".join(client_frame(MORE, b"", fin=False) for _ in range(10_000))
     async with target.attacker() as attacker:
         await attacker.upgrade()
-        await attacker.send(client_frame(TEXT, b"", fin=False))
-        said = await attacker.trickle([block] * 50, 20)
+        await attacker.send(b"".join(islice(fragments(0), 10_000)))
 
-    assert said
+        assert (await closing(attacker)).code == 1009
+        assert await attacker.end() == b""
+
+
+async def test_a_message_that_takes_too_long_is_not_waited_for(
+    target: EdgeUnderAttack,
+) -> None:
+    async with target.attacker() as attacker:
+        await attacker.upgrade()
+        said = await attacker.trickle(islice(fragments(1), 200), 20)
+
+    assert said.startswith(b"\x88")
+    assert int.from_bytes(said[2:4], "big") == 1009
 
 
 async def test_what_is_in_order_is_not_mistaken_for_a_violation(

@@ -43,6 +43,7 @@ class InventedStream:
         # Every item that was ever stored: which stream, which number, which title.
         self.ever: list[tuple[str, int, str]] = []
         self.away = False
+        self.asked = 0
 
     @property
     def mark(self) -> str:
@@ -106,6 +107,7 @@ class InventedStream:
         return StreamState(self.identity, self.first, self.last, deleted)
 
     def _ask(self) -> None:
+        self.asked += 1
         if self.away:
             raise BusError("away")
 
@@ -124,8 +126,8 @@ class Outlet:
         self.blocked = False
         self.frames: list[bytes] = []
 
-    def write(self, frames: bytes) -> None:
-        self.frames.append(frames)
+    def write(self, frames: bytes | memoryview) -> None:
+        self.frames.append(bytes(frames))
 
 
 class History:

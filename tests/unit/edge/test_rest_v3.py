@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.news.items import Entry, Hole, NewsFilter, StoredItem, read_entries
 from edge.news.log import Page, Recovery
-from edge.positions import NewsPosition, PricePosition
+from edge.positions import GapPosition, NewsPosition, PricePosition
 from edge.prices.cache import PriceCache
 from edge.prices.tape import PriceTape
 from edge.prices.updates import Update
@@ -26,6 +26,7 @@ from edge.rest.prices import PriceRows
 from edge.rest.problems import add_problems
 from edge.rest.routes import RestParts, rest_v3
 from feedmesh.errors import BusError
+from feedmesh.gaps import FeedGap, StoredGap, encode_gap
 from feedmesh.messages import encode, head
 from feedmesh.news import NewsItem, Stock, encode_news
 from feedmesh.prices import PriceState, encode_frame
@@ -121,6 +122,32 @@ class FakeLog:
         return Recovery(True)
 
 
+class FakeBoard:
+    """Gaps that are just there."""
+
+    def __init__(self) -> None:
+        self.position = GapPosition(STREAM, 0)
+        self.forgotten_to = 0
+        self.gaps: list[StoredGap] = []
+
+    def records(self) -> list[StoredGap]:
+        return self.gaps
+
+    def add(self, since: str, until: str | None, feed: str = "ls") -> None:
+        """Have a gap told."""
+        sequence = self.position.sequence + 1
+        self.position = GapPosition(STREAM, sequence)
+        gap = FeedGap(
+            id=f"{feed}.{since}",
+            feed=feed,
+            link="news",
+            since=since,
+            until=until,
+            reason="dropped",
+        )
+        self.gaps.append(StoredGap(sequence, gap, encode_gap(gap)))
+
+
 class World:
     """Everything behind the routes, and a client in front of them."""
 
@@ -128,6 +155,7 @@ class World:
         self.cache = PriceCache()
         self.tape = PriceTape(1000)
         self.log = FakeLog()
+        self.board = FakeBoard()
         self.states = {"fmp": "live"}
         self.connected = self.current = True
         self.seconds = 1000.0
@@ -189,6 +217,7 @@ class World:
             news=self.log,
             find_instant=self._find,
             feeds=self,
+            gaps=self.board,
             freshness=Freshness(
                 lambda: self.connected, lambda: self.current, lambda: self.seconds
             ),

@@ -20,6 +20,7 @@ from edge.clients.sender import Flusher
 from edge.door.admission import Admission
 from edge.door.doorway import open_doorway
 from edge.door.gate import Authenticator, authenticator
+from edge.gap_board import GapBoard
 from edge.metrics import EdgeMetrics
 from edge.news.log import BusNewsStream, NewsLog
 from edge.parts import EdgeParts
@@ -32,9 +33,11 @@ from edge.settings import Settings
 from edge.status_board import StatusBoard
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.demand import DemandAnnouncer
+from feedmesh.doctor import StreamGate
 from feedmesh.metrics import BusMetrics
 from feedmesh.ops import Readiness, serve, serve_ops
 from feedmesh.service import bind, job_group, run_service, unless_stopped
+from feedmesh.streams import NEWS, PRICES
 
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,12 @@ class _Phase:
     """Why the edge is not ready; empty while it is."""
 
     problems: dict[str, str] = field(default_factory=dict)
+
+    def note(self, about: str, problem: str | None) -> None:
+        if problem is None:
+            self.problems.pop(about, None)
+        else:
+            self.problems[about] = problem
 
     def check(self) -> str | None:
         return "; ".join(self.problems.values()) or None
@@ -84,6 +93,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 http=open_doorway(settings, edge.parts.metrics, app),
                 ws=EdgeProtocol,
                 ws_max_size=settings.edge_max_message,
+                ws_ping_interval=settings.edge_ping,
+                ws_ping_timeout=settings.edge_ping,
                 ws_per_message_deflate=False,
                 lifespan="off",
                 server_header=False,
@@ -115,10 +126,14 @@ class _Edge:
         self._bus = bus
         self._phase = phase
         self._bus_metrics = BusMetrics(registry)
+        self._streams = StreamGate(bus, NEWS, PRICES)
         metrics = EdgeMetrics(registry)
         cache = PriceCache()
         tape = PriceTape(settings.edge_history)
         flusher = Flusher()
+        flusher.written = metrics.write_latency.observe
+        if bus.tracer is not None:
+            flusher.written = bus.tracer.ending(flusher.written)
         clients = Clients(metrics)
         # The announcer asks the hub, and the hub wakes the announcer.
         self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
@@ -132,6 +147,7 @@ class _Edge:
             hub=hub,
             news=NewsLog(BusNewsStream(bus), metrics, settings.edge_replay),
             status=StatusBoard(bus),
+            gaps=GapBoard(),
             flusher=flusher,
             chores=Chores(),
             clients=clients,
@@ -159,8 +175,10 @@ class _Edge:
             prices=self._bridge.run,
             news=partial(self.parts.news.run, self._bus),
             status=self.parts.status.run,
+            gaps=partial(self.parts.gaps.run, self._bus),
             demand=self._announcer.run,
             chores=self.parts.chores.run,
+            streams=self._streams.run,
             tend=self._tend,
         )
 
@@ -176,10 +194,9 @@ class _Edge:
             away = self.parts.freshness.away()
             # A short outage of NATS must not make every edge unready at once: clients
             # would have nowhere to go, and the cache still answers.
-            if away is not None and away > GRACE_SECONDS:
-                self._phase.problems["nats"] = "NATS is away"
-            else:
-                self._phase.problems.pop("nats", None)
+            long_away = away is not None and away > GRACE_SECONDS
+            self._phase.note("nats", "NATS is away" if long_away else None)
+            self._phase.note("streams", self._streams.problem())
             self._bus_metrics.show(self._bus)
 
     def _count(self) -> None:
@@ -187,7 +204,16 @@ class _Edge:
         metrics, flusher = self.parts.metrics, self.parts.flusher
         metrics.frames.inc(flusher.pieces)
         metrics.conflated.inc(flusher.conflated)
-        flusher.pieces = flusher.conflated = 0
+        metrics.bytes.inc(flusher.bytes)
+        metrics.writes.inc(flusher.writes)
+        flusher.pieces = flusher.conflated = flusher.bytes = flusher.writes = 0
+        metrics.queue.labels("writes").set(len(flusher))
+        metrics.queue.labels("chores").set(len(self.parts.chores))
+        metrics.subscriptions.labels("prices").set(self.parts.hub.subscriptions)
+        self.parts.news.count()
+        for feed, status in self.parts.status.feeds().items():
+            heard = 0 if status.state == "unknown" else 1
+            metrics.feed_heard.labels(feed).set(heard)
         metrics.cached.set(len(self.parts.cache))
 
 

@@ -44,6 +44,7 @@ from edge.rest.models import (
 from edge.rest.openapi import describe, legacy
 from edge.rest.problems import add_problems
 from edge.rest.routes import RestParts, rest_v3
+from edge.stream import asyncapi
 from edge.stream.session import PROTOCOL, StreamSession
 from feedmesh.bus import Bus
 from feedmesh.demand import read_pins, write_pins
@@ -139,6 +140,10 @@ def _add_websockets(app: FastAPI, parts: EdgeParts) -> None:
         outlet = outlet_of(websocket)
         login = login_of(websocket)
         outlet.attach(StreamSession(outlet, parts, login, arrays=frames == "array"))
+
+    @app.get("/asyncapi.json", include_in_schema=False)
+    async def stream_described() -> Response:
+        return _json_bytes(asyncapi.encoded())
 
 
 def _add_cache(app: FastAPI, parts: EdgeParts) -> None:
@@ -274,6 +279,7 @@ def _rest_v3(parts: EdgeParts) -> APIRouter:
             news=parts.news,
             find_instant=partial(find_instant, parts.bus),
             feeds=parts.status,
+            gaps=parts.gaps,
             freshness=parts.freshness,
             edge=edge,
             may_see=may_see,

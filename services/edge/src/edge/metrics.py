@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from edge.clients.close_codes import CloseCode
 from feedmesh.metrics import LATENCY_BUCKETS
 
 
@@ -21,6 +22,13 @@ class EdgeMetrics:
             return Gauge(f"feedmesh_edge_{name}", text, labels, registry=registry)
 
         self.clients = gauge("clients", "Open WebSockets.", "endpoint")
+        self.slow = gauge("clients_slow", "Clients that take no bytes just now.")
+        self.subscriptions = gauge(
+            "subscriptions", "What clients listen to, all of them together.", "channel"
+        )
+        self.closed = counter(
+            "closed_total", "Connections that the edge closed, by close code.", "code"
+        )
         self.refused = counter("clients_refused_total", "WebSockets refused.", "reason")
         self.symbols = gauge("symbols", "Symbols that clients listen to.")
         self.cached = gauge("cached_symbols", "Symbols with a cached value.")
@@ -35,6 +43,9 @@ class EdgeMetrics:
             "sweep_healed_total", "Values that only the stream brought, not the wire."
         )
         self.frames = counter("frames_total", "Messages written to clients.")
+        self.bytes = counter("bytes_total", "Bytes written to clients.")
+        self.writes = counter("writes_total", "Writes that they went out in.")
+        self.queue = gauge("queue", "What waits inside the edge.", "queue")
         self.conflated = counter(
             "conflated_total", "Price frames replaced by newer ones for slow clients."
         )
@@ -51,6 +62,16 @@ class EdgeMetrics:
             "lost_on_bus_total", "Times that live price messages were missing."
         )
         self.news_items = counter("news_items_total", "News items read from the log.")
+        self.news_spilled = counter(
+            "news_spilled_total",
+            "Times that a client was so far behind that its news came from the stream.",
+        )
+        self.read_sequence = gauge(
+            "read_sequence", "Up to which message a stream has been read.", "stream"
+        )
+        self.feed_heard = gauge(
+            "feed_heard", "1 while a feed's ingest says how it is, else 0.", "feed"
+        )
         self.news_holes = counter(
             "news_holes_total",
             "Times that stored news were gone before they were read.",
@@ -63,4 +84,25 @@ class EdgeMetrics:
             "From the ingest's publish to the arrival here.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
+        )
+        # What has never happened is told as never, not left unsaid.
+        for endpoint in ("prices", "news", "stream"):
+            self.clients.labels(endpoint)
+            self.evicted.labels(endpoint)
+            self.request_errors.labels(endpoint)
+        for code in CloseCode:
+            self.closed.labels(code.value)
+        for channel in ("prices", "news"):
+            self.resumes.labels(channel, "recovered")
+        self.write_latency = Histogram(
+            "feedmesh_edge_write_latency_seconds",
+            "From the arrival of a price here until it was written to all who want it"
+            " at once: the oldest of each pass.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.clock_skew = gauge(
+            "clock_skew_seconds",
+            "The least time from an ingest to here in the last minute; below 0 the"
+            " clocks disagree by at least so much.",
         )

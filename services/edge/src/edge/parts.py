@@ -10,6 +10,7 @@ from edge.clients.registry import Clients
 from edge.clients.sender import Flusher
 from edge.door.admission import Admission
 from edge.door.gate import Authenticator
+from edge.gap_board import GapBoard
 from edge.metrics import EdgeMetrics
 from edge.news.log import NewsLog
 from edge.prices.cache import PriceCache
@@ -40,6 +41,7 @@ class EdgeParts:
     hub: PriceHub
     news: NewsLog
     status: StatusBoard
+    gaps: GapBoard
     flusher: Flusher
     chores: Chores
     clients: Clients

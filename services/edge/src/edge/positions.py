@@ -4,6 +4,7 @@ any restart.
 
 News lie in one stream: a position is which stream, and which number in it. Prices are
 numbered by their writer: a position is which feed, which writer, which of its messages.
+Gap records lie in one stream, as news do.
 Clients keep tokens and give them back; what is in them is none of their business. The
 last part is a check (CRC-16), so that a damaged token is refused instead of taken for
 another position, which would hide a loss.
@@ -18,8 +19,10 @@ from typing import NamedTuple
 
 
 __all__ = [
+    "GapPosition",
     "NewsPosition",
     "PricePosition",
+    "parse_gap_position",
     "parse_news_position",
     "parse_price_position",
     "stream_mark",
@@ -27,6 +30,7 @@ __all__ = [
 ]
 
 _NEWS = "NEWS"
+_GAPS = "GAPS"
 _MAX_TOKEN = 128
 # Nothing that counts messages or milliseconds has more digits.
 _MAX_DIGITS = 18
@@ -49,6 +53,17 @@ class NewsPosition(NamedTuple):
         return _checked(f"{_NEWS}.{self.stream}.{self.sequence}")
 
 
+class GapPosition(NamedTuple):
+    """A place among the gap records; as a :class:`NewsPosition`."""
+
+    stream: str
+    sequence: int
+
+    def token(self) -> str:
+        """Return it as clients keep it."""
+        return _checked(f"{_GAPS}.{self.stream}.{self.sequence}")
+
+
 class PricePosition(NamedTuple):
     """
     A place among the price messages of one feed.
@@ -65,7 +80,7 @@ class PricePosition(NamedTuple):
 
     def token(self) -> str:
         """Return it as clients keep it."""
-        return token_of(self.source, (self.epoch, self.seq))
+        return token_of(self.source, (self.epoch, self.seq)).decode()
 
 
 @lru_cache(maxsize=16)
@@ -74,11 +89,11 @@ def stream_mark(identity: str) -> str:
     return hashlib.blake2s(identity.encode(), digest_size=6).hexdigest()
 
 
-def token_of(source: str, version: tuple[int, int]) -> str:
+def token_of(source: str, version: tuple[int, int]) -> bytes:
     """Return the token of a :class:`PricePosition`; made for every update."""
     text, check = _beginning(source, version[0])
-    seq = str(version[1])
-    return f"{text}{seq}.{crc_hqx(seq.encode(), check):04x}"
+    seq = b"%d" % version[1]
+    return b"%b%b.%04x" % (text, seq, crc_hqx(seq, check))
 
 
 def parse_news_position(token: str) -> NewsPosition:
@@ -94,6 +109,19 @@ def parse_news_position(token: str) -> NewsPosition:
     return NewsPosition(stream, _number(sequence))
 
 
+def parse_gap_position(token: str) -> GapPosition:
+    """
+    Return the place that *token* stands for.
+
+    Raises:
+        ValueError: If it is not a token of :class:`GapPosition`.
+    """
+    name, stream, sequence = _parts(token)
+    if name != _GAPS:
+        raise ValueError("not a position among gaps")
+    return GapPosition(stream, _number(sequence))
+
+
 def parse_price_position(token: str) -> PricePosition:
     """
     Return the place that *token* stands for.
@@ -102,16 +130,16 @@ def parse_price_position(token: str) -> PricePosition:
         ValueError: If it is not a token of :class:`PricePosition`.
     """
     source, epoch, seq = _parts(token)
-    if source == _NEWS:
+    if source in (_NEWS, _GAPS):
         raise ValueError("not a position among prices")
     return PricePosition(source, _number(epoch), _number(seq))
 
 
 @lru_cache(maxsize=64)
-def _beginning(source: str, epoch: int) -> tuple[str, int]:
+def _beginning(source: str, epoch: int) -> tuple[bytes, int]:
     """Return how tokens of one writer begin, and the check so far."""
-    text = f"{source}.{epoch}."
-    return text, crc_hqx(text.encode(), 0)
+    text = f"{source}.{epoch}.".encode()
+    return text, crc_hqx(text, 0)
 
 
 def _checked(text: str) -> str:

@@ -16,6 +16,8 @@ from feedmesh.settings import Duration, Port, ServiceSettings
 
 __all__ = ["Settings"]
 
+# After the drain: the last answers to close frames, then NATS, which may be away.
+_CLOSING_SECONDS = 4.0
 _HOST = re.compile(r"\*|(\*\.)?[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -71,7 +73,8 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
         edge_max_message: Largest message of a client, in bytes.
         edge_rest_rate: REST requests a second that one address may make for long; twice
             as many may come at once.
-        edge_stuck: A client that takes no byte for so long is closed.
+        edge_stuck: A client that does not take what waits for it in so long is closed.
+        edge_ping: How often a client is pinged, and how long it may take to answer.
         edge_drain: Over how long clients are sent away at shutdown, if they are many.
         edge_history: Live updates kept of each feed, for clients that want every one.
         edge_replay: How many messages of the news stream a client may have missed and
@@ -101,6 +104,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
     edge_max_message: PositiveInt = 64 * 1024
     edge_rest_rate: PositiveInt = 100
     edge_stuck: Duration = 30.0
+    edge_ping: Annotated[Duration, Gt(0)] = 20.0
     edge_drain: Duration = 10.0
     edge_history: PositiveInt = 50_000
     edge_replay: PositiveInt = 20_000
@@ -111,8 +115,11 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _drain_fits(self) -> Self:
-        if self.edge_drain >= self.shutdown_timeout:
-            raise ValueError("EDGE_DRAIN must be shorter than SHUTDOWN_TIMEOUT")
+        if self.edge_drain + _CLOSING_SECONDS > self.shutdown_timeout:
+            raise ValueError(
+                "EDGE_DRAIN must be shorter than SHUTDOWN_TIMEOUT,"
+                f" by {_CLOSING_SECONDS:g}s"
+            )
         return self
 
     @model_validator(mode="after")

@@ -107,7 +107,10 @@ class StatusBoard:
 def _gist(frame: FeedFrame) -> object:
     """Return what makes a difference to clients; the age of data is not in it."""
     links = {
-        name: (link.state, link.since, link.reconnects, link.reason)
+        name: (
+            *(link.state, link.since, link.reconnects, link.reason),
+            *(link.alive, link.logged_in, link.market, link.flow),
+        )
         for name, link in frame.links.items()
     }
     return frame.state, frame.since, links

@@ -28,6 +28,9 @@ class Chores:
         self._places = asyncio.Semaphore(_AT_A_TIME)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def start(
         self, work: Callable[[], Coroutine[Any, Any, None]]
     ) -> asyncio.Task[None]:

@@ -47,5 +47,5 @@ class CloseCode(IntEnum):
     BROKEN = 4000, "stop", "A message was not a request, or 20 requests were wrong."
     UNAUTHENTICATED = 4001, "stop", "The token is missing, wrong or has expired."
     TOO_FAST = 4101, "back off", "More requests than `limits.max_requests_per_second`."
-    DOES_NOT_READ = 4108, "back off", "The client took no byte for 30 s."
+    DOES_NOT_READ = 4108, "back off", "The client did not read what waited for 30 s."
     GOING_AWAY = 4200, "resume", "The edge restarts. `going_away` said when to come."

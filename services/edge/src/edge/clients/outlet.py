@@ -24,6 +24,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from edge.clients.close_codes import CloseCode
+
 
 __all__ = ["EdgeProtocol", "Outlet", "Session", "outlet_of"]
 
@@ -35,6 +37,9 @@ _HIGH_WATER = 64 * 1024
 _LOW_WATER = 16 * 1024
 # How long a client has to answer a close frame.
 _CLOSE_SECONDS = 2.0
+# Parts of no bytes reach no limit of size.
+_MAX_PARTS = 1024
+_MESSAGE_SECONDS = 10.0
 
 
 class Session(Protocol):
@@ -78,10 +83,14 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol, of which an endpoint can let go."""
 
     _session: Session = _NOBODY
+    # What came before we answered the handshake.
+    _early = b""
+    _message_began = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Set how much may wait for a client before it counts as slow."""
         super().connection_made(transport)
+        self._unheard: list[str] = []
         self.transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
         self.outlet = Outlet(self)
 
@@ -90,6 +99,14 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         session, self._session = self._session, _NOBODY
         session.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; those that come too early wait until there is a session."""
+        if self.handshake_initiated and self._session is _NOBODY:
+            self._early += data
+            self.transport.pause_reading()
+        else:
+            super().data_received(data)
 
     def handle_connect(self, event: Request) -> None:
         """Offer the outlet to the endpoint."""
@@ -113,22 +130,30 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
     def attach(self, session: Session) -> None:
         """Give the socket to *session*; the endpoint may return."""
         self._session = session
-        for message in _waiting(self.queue):
-            self._pass_on(message)
         self.queue = _NO_QUEUE
         del self.scope, self.request, self.response
         if self.disconnected:
             self._session = _NOBODY
             session.lost()
-        elif self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        elif self._early and not self.transport.is_closing():
+            early = self._early
+            del self._early
+            self._listen()
+            self.data_received(early)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Add a part to a message, unless it has too many or takes too long."""
+        if len(self.frames) == 1:
+            self._message_began = self.loop.time()
+        late = self.loop.time() > self._message_began + _MESSAGE_SECONDS
+        if late or len(self.frames) >= _MAX_PARTS:
+            self.frames.clear()
+            self.close(CloseCode.TOO_LARGE, "a message without end")
+        else:
+            super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
         """Pass a whole message on to the session."""
-        if self._session is _NOBODY:
-            super().send_receive_event_to_app()
-            return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
         if self.close_sent:
@@ -141,7 +166,12 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
         except UnicodeDecodeError:
             self.close(1007, "text must be UTF-8")
             return
-        self._session.received(text)
+        if self.outlet.blocked:
+            # One read may bring thousands of messages. No answer is made before the
+            # client has taken those to the messages before.
+            self._unheard.append(text)
+        else:
+            self._session.received(text)
 
     def pause_writing(self) -> None:
         """Note that the client takes no more for now; hear nothing from it either."""
@@ -155,9 +185,13 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
         """Note that the client takes bytes again."""
         super().resume_writing()
         self.outlet.blocked = False
+        if self.pong_timer is not None:
+            self._await_pong()
         if self._session is not _NOBODY:
-            self._listen()
             self._session.resumed()
+            while self._unheard and not self.outlet.blocked and not self.close_sent:
+                self._session.received(self._unheard.pop(0))
+            self._listen()
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye; what waits for the client goes first, within a limit."""
@@ -184,8 +218,12 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         """Close for a ping that was not answered."""
-        super().keepalive_timeout()
-        self._linger()
+        if self.outlet.blocked:
+            # Its answer would not be heard; how long it may stay so has its own limit.
+            self._await_pong()
+        else:
+            super().keepalive_timeout()
+            self._linger()
 
     def hold(self, seconds: float) -> None:
         """Hear nothing from the client for *seconds*."""
@@ -196,13 +234,17 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
         if not self.outlet.blocked and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def _await_pong(self) -> None:
+        if self.pong_timer is not None:
+            self.pong_timer.cancel()
+        assert self.ping_timeout is not None
+        self.pong_timer = self.loop.call_later(
+            self.ping_timeout, self.keepalive_timeout
+        )
+
     def _linger(self) -> None:
         # A closed transport still waits for a client that takes no bytes.
         self.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
-
-    def _pass_on(self, message: Any) -> None:
-        if message["type"] == "websocket.receive":
-            self._session.received(message.get("text"))
 
 
 class Outlet:
@@ -223,7 +265,7 @@ class Outlet:
         """Give the client to *session*; the endpoint should return."""
         self._protocol.attach(session)
 
-    def write(self, frames: bytes) -> None:
+    def write(self, frames: bytes | memoryview) -> None:
         """Write whole frames; nothing happens once the connection is closing."""
         protocol = self._protocol
         if not protocol.close_sent and not protocol.transport.is_closing():
@@ -247,10 +289,3 @@ def outlet_of(websocket: WebSocket) -> Outlet:
     outlet = websocket.scope["extensions"][_EXTENSION]
     assert isinstance(outlet, Outlet)
     return outlet
-
-
-def _waiting(queue: asyncio.Queue[Any]) -> list[Any]:
-    messages = []
-    while not queue.empty():
-        messages.append(queue.get_nowait())
-    return messages

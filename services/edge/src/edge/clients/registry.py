@@ -25,6 +25,9 @@ HEARTBEAT_SECONDS = 10
 # A few clients need not wait long; many leave over the whole time of the drain.
 _LEAVING_PER_SECOND = 50.0
 _SLICE_SECONDS = 0.1
+# Share of the time in which nobody leaves yet: whoever comes back first must not be
+# sent here again, and a load balancer takes a moment to see that we are not ready.
+_LEAD = 0.1
 
 
 class Client(Protocol):
@@ -87,27 +90,38 @@ class Clients:
         for client in list(self._beats[self._next]):
             client.heartbeat()
         oldest = asyncio.get_running_loop().time() - stuck_seconds
+        slow = 0
         for client in list(self._slots):
             client.check_login()
             since = client.stuck_since()
+            slow += since is not None
             if since is not None and since < oldest:
                 self._metrics.evicted.labels(client.endpoint).inc()
                 client.evict()
                 self.remove(client)
+        self._metrics.slow.set(slow)
 
     async def send_away(self, seconds: float) -> None:
         """Close all clients in slices over at most *seconds*."""
-        leaving = list(self._slots)
-        if not leaving:
-            return
-        random.shuffle(leaving)
+        end = asyncio.get_running_loop().time() + seconds
+        told: set[Client] = set()
+        # A few may still have been at the door.
+        while leaving := [client for client in self._slots if client not in told]:
+            told.update(leaving)
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            await self._send_away(leaving, left)
+
+    async def _send_away(self, leaving: list[Client], seconds: float) -> None:
         logger.info("sending clients away", extra={"clients": len(leaving)})
-        seconds = min(seconds, len(leaving) / _LEAVING_PER_SECOND)
-        slices = max(1, round(seconds / _SLICE_SECONDS))
+        random.shuffle(leaving)
+        seconds = min(seconds, len(leaving) / _LEAVING_PER_SECOND / (1 - _LEAD))
+        slices = max(1, round(seconds * (1 - _LEAD) / _SLICE_SECONDS))
         turns = [(i * slices // len(leaving), c) for i, c in enumerate(leaving)]
+        lead = seconds * _LEAD
         for turn, client in turns:
-            wait = (turn + random.random()) * _SLICE_SECONDS
+            wait = lead + (turn + random.random()) * _SLICE_SECONDS
             client.going_away(int(wait * 1000))
+        await asyncio.sleep(lead)
         done = 0
         for turn in range(slices):
             while done < len(turns) and turns[done][0] <= turn:

@@ -9,17 +9,28 @@ so that it does not hold up the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from time import perf_counter
+from collections.abc import Callable, Mapping
+from time import perf_counter, thread_time
 from typing import Any, Protocol
 
 from edge.clients.wire_frames import array_frames, text_frame
+from feedmesh.clock import now_ns
 
 
-__all__ = ["Flusher", "Sender", "Writable"]
+__all__ = ["Flusher", "Sender", "Waiting", "Writable"]
 
-_SLICE_SECONDS = 0.005
+_SLICE_SECONDS = 0.002
 _CLOCK_EVERY = 32
+_MUCH = 100
+# Larger blocks of memory are had from the system each time, empty page by empty page,
+# and that costs more than to fill them.
+_AT_A_TIME = 400
+# Waiting less than this is not worth a timer.
+_AT_ONCE = 0.001
+_LONGEST_PAUSE = 0.05
+# From this share of the CPU on, pauses grow, up to the longest at the second.
+_STRAINED, _EXHAUSTED = 0.75, 0.95
+_WINDOW_SECONDS = 0.1
 
 
 class Writable(Protocol):
@@ -27,8 +38,18 @@ class Writable(Protocol):
 
     blocked: bool
 
-    def write(self, frames: bytes) -> None:
+    def write(self, frames: bytes | memoryview) -> None:
         """Write whole frames."""
+
+
+class Waiting(Protocol):
+    """Who has something for clients and waits for the next pass."""
+
+    def flush(self) -> None:
+        """Put it before the clients and have it written."""
+
+    def join(self) -> None:
+        """Put it before those whom the pass that is under way has yet to reach."""
 
 
 class Sender:
@@ -40,15 +61,17 @@ class Sender:
             leave as one array; else they are finished frames.
         buffer: The pieces that wait for the next write; always the same list.
         conflated: How many updates were left out because newer ones replaced them.
+        size: Of the last write, in bytes.
     """
 
-    __slots__ = ("_outlet", "arrays", "buffer", "conflated")
+    __slots__ = ("_outlet", "arrays", "buffer", "conflated", "size")
 
     def __init__(self, outlet: Writable, *, arrays: bool = False) -> None:
         self._outlet = outlet
         self.arrays = arrays
         self.buffer: list[bytes] = []
         self.conflated = 0
+        self.size = 0
 
     @property
     def blocked(self) -> bool:
@@ -60,13 +83,44 @@ class Sender:
         self.buffer.append(payload if self.arrays else text_frame(payload))
 
     def flush(self) -> int:
-        """Write everything in one go; return how many pieces it was."""
+        """Write everything, in one go unless it is much; return how many pieces."""
         count = len(self.buffer)
-        if count:
-            joined = array_frames(self.buffer) if self.arrays else b"".join(self.buffer)
+        if count > _AT_A_TIME:
+            pieces = self.buffer.copy()
             self.buffer.clear()
+            self.size = 0
+            for start in range(0, count, _AT_A_TIME):
+                joined = self._join(pieces[start : start + _AT_A_TIME])
+                self.size += len(joined)
+                self._outlet.write(joined)
+        elif count:
+            joined = self._join(self.buffer)
+            # Before the write: that may find the client slow, and add what it misses.
+            self.buffer.clear()
+            self.size = len(joined)
             self._outlet.write(joined)
         return count
+
+    def _join(self, pieces: list[bytes]) -> bytes | memoryview:
+        return array_frames(pieces) if self.arrays else b"".join(pieces)
+
+
+class _Strain:
+    """How scarce the CPU has been of late: 0 not at all, 1 as scarce as can be."""
+
+    def __init__(self) -> None:
+        self._wall = self._cpu = self._value = 0.0
+
+    def at(self, now: float) -> float:
+        wall = now - self._wall
+        if wall > _WINDOW_SECONDS:
+            cpu = thread_time()
+            used = (cpu - self._cpu) / wall
+            self._wall, self._cpu = now, cpu
+            scarce = (used - _STRAINED) / (_EXHAUSTED - _STRAINED)
+            # Half of the old value, so that one window does not decide.
+            self._value = (self._value + min(max(scarce, 0.0), 1.0)) / 2
+        return self._value
 
 
 class Flusher:
@@ -76,14 +130,32 @@ class Flusher:
     Attributes:
         pieces: How many pieces have been written in all.
         conflated: How many updates were left out, over all clients.
+        bytes: How many bytes have been written.
+        writes: How many writes that took.
+        written: Told, when nothing is left, how many seconds the oldest update took.
     """
 
     def __init__(self) -> None:
+        self.bytes = 0
+        self.writes = 0
+        self.written: Callable[[float], None] = lambda seconds: None
+        self._oldest_ns = 0
         self._dirty: dict[Sender, Any] = {}
         self._left: list[Sender] = []
         self._scheduled = False
+        self._spent = 0.0
+        self._not_before = 0.0
+        self._waiting: list[Waiting] = []
+        self._strain = _Strain()
         self.pieces = 0
         self.conflated = 0
+
+    def __len__(self) -> int:
+        return len(self._dirty) + len(self._left)
+
+    def since(self, received_ns: int) -> None:
+        """Note that the oldest update of this pass came at *received_ns*."""
+        self._oldest_ns = self._oldest_ns or received_ns
 
     def add(self, senders: Mapping[Sender, Any]) -> None:
         """Have the keys of *senders* written with the next :meth:`write`."""
@@ -94,31 +166,89 @@ class Flusher:
         self._dirty[sender] = None
         self._schedule()
 
+    def now_if_much(self, sender: Sender) -> None:
+        """Write *sender* now if so much waits that its client may not keep up."""
+        if len(sender.buffer) > _MUCH:
+            self.pieces += sender.flush()
+
     def discard(self, sender: Sender) -> None:
         """Forget *sender*; its client is gone."""
         self._dirty.pop(sender, None)
 
+    def when_rested(self, waiting: Waiting) -> None:
+        """
+        Call *waiting* when the last pass is over and a pause has been made.
+
+        The pause is as long as the pass took, and longer if the CPU gets scarce: so
+        more and more updates share a write the more there are. What comes during a
+        pass still reaches those who are not yet written to.
+        """
+        if self._left:
+            self._waiting.append(waiting)
+        else:
+            self._call(waiting.flush)
+
     def write(self) -> bool:
         """Write now, for a slice of time; return whether nothing is left."""
         if not self._left:
+            if not self._dirty:
+                return True
             self._left = list(self._dirty)
             self._left.reverse()
             self._dirty.clear()
         self._write_slice(self._left)
-        if self._left or self._dirty:
+        if self._left:
             self._schedule()
             return False
-        return True
+        if self._oldest_ns:
+            self.written((now_ns() - self._oldest_ns) / 1e9)
+            self._oldest_ns = 0
+        self._rest()
+        if self._dirty:
+            self._call(self._run)
+        return not self._dirty
 
     def _write_slice(self, senders: list[Sender]) -> None:
+        # Of the CPU: a pass that had to wait for it must not cause a longer pause.
+        began = thread_time()
         end = perf_counter() + _SLICE_SECONDS
-        pieces = 0
+        pieces = size = writes = 0
         while senders:
             for _ in range(min(_CLOCK_EVERY, len(senders))):
-                pieces += senders.pop().flush()
+                sender = senders.pop()
+                count = sender.flush()
+                if count:
+                    pieces += count
+                    size += sender.size
+                    writes += 1
             if perf_counter() > end:
                 break
+        self._spent += thread_time() - began
         self.pieces += pieces
+        self.bytes += size
+        self.writes += writes
+
+    def spend(self, seconds: float) -> None:
+        """Note that this pass has taken *seconds* more."""
+        self._spent += seconds
+
+    def _rest(self) -> None:
+        now = perf_counter()
+        spent = min(self._spent, _LONGEST_PAUSE)
+        self._spent = 0.0
+        strain = self._strain.at(now)
+        self._not_before = now + spent + strain * (_LONGEST_PAUSE - spent)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            self._call(each.flush)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        wait = self._not_before - perf_counter()
+        if wait < _AT_ONCE:
+            loop.call_soon(callback)
+        else:
+            loop.call_later(wait, callback)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -127,4 +257,6 @@ class Flusher:
 
     def _run(self) -> None:
         self._scheduled = False
+        for each in self._waiting:
+            each.join()
         self.write()

@@ -7,14 +7,17 @@ no extension (RFC 6455, section 5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 
 __all__ = ["array_frames", "text_frame"]
 
 _FIN_TEXT = 0x81
 # Clients limit what they take as one message, commonly to 1 MiB.
 _ARRAY_BYTES = 256 * 1024
+_FEW_OBJECTS = 64
+_HEADER = 10
+_ROOM = bytes(_HEADER)
+_COMMA = bytearray(b",")
+_OPEN, _CLOSE = b"[]"
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -27,10 +30,29 @@ def text_frame(payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_FIN_TEXT, size.to_bytes(8, "big"), payload)
 
 
-def array_frames(objects: Sequence[bytes]) -> bytes:
+def array_frames(objects: list[bytes]) -> bytes | memoryview:
     """Return *objects* as one JSON array in a text frame; as several if it is large."""
-    payload = b"[%b]" % b",".join(objects)
-    if len(payload) <= _ARRAY_BYTES or len(objects) == 1:
-        return text_frame(payload)
-    middle = len(objects) // 2
-    return array_frames(objects[:middle]) + array_frames(objects[middle:])
+    if len(objects) < _FEW_OBJECTS:
+        payload = b",".join(objects)
+        size = len(payload) + 2
+        if 126 <= size < 65536:
+            return b"\x81\x7e%b[%b]" % (size.to_bytes(2, "big"), payload)
+    # A large copy costs as much as the join: so there is one, and it has room for what
+    # is only known afterwards. The first and the last comma become the brackets.
+    frame = _COMMA.join([_ROOM, *objects, b""])
+    size = len(frame) - _HEADER
+    if size > _ARRAY_BYTES and len(objects) > 1:
+        middle = len(objects) // 2
+        halves = objects[:middle], objects[middle:]
+        return b"".join(map(array_frames, halves))
+    frame[_HEADER] = _OPEN
+    frame[-1] = _CLOSE
+    if size < 126:
+        header = bytes((_FIN_TEXT, size))
+    elif size < 65536:
+        header = b"%c\x7e%b" % (_FIN_TEXT, size.to_bytes(2, "big"))
+    else:
+        header = b"%c\x7f%b" % (_FIN_TEXT, size.to_bytes(8, "big"))
+    start = _HEADER - len(header)
+    frame[start:_HEADER] = header
+    return memoryview(frame)[start:]

@@ -116,7 +116,7 @@ class PriceSession(ContractSession):
         try:
             self._obey(parse_request(text))
         except AuthError:
-            self.outlet.close(CloseCode.UNAUTHENTICATED, "")
+            self.close(CloseCode.UNAUTHENTICATED, "")
         except ValueError as error:
             self.parts.metrics.request_errors.labels("prices").inc()
             self.sender.put(_error(str(error)))
@@ -152,6 +152,7 @@ class PriceSession(ContractSession):
         self._hub.subscribe(self._listener, symbols, EVERY)
         # A symbol that is asked for again has its value sent again.
         self._hub.snapshot(self._listener, dict.fromkeys(symbols))
+        self.parts.flusher.now_if_much(self.sender)
 
 
 def _error(text: str) -> bytes:

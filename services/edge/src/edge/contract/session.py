@@ -59,10 +59,11 @@ class ContractSession:
     def check_login(self) -> None:
         """End the connection if the client's time is up."""
         if self.login.overdue():
-            self.outlet.close(CloseCode.UNAUTHENTICATED, "")
+            self.close(CloseCode.UNAUTHENTICATED, "")
 
     def evict(self) -> None:
         """End the connection; what waits for it is dropped."""
+        self.parts.metrics.closed.labels("none").inc()
         self.outlet.abort()
 
     def heartbeat(self) -> None:
@@ -74,4 +75,9 @@ class ContractSession:
     def close_for_restart(self) -> None:
         """Close the connection; the client may come back."""
         self.sender.flush()
-        self.outlet.close(CloseCode.RESTART, "edge restarts; come back")
+        self.close(CloseCode.RESTART, "edge restarts; come back")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the connection with *code*."""
+        self.parts.metrics.closed.labels(code.value).inc()
+        self.outlet.close(code, reason)

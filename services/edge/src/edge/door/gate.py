@@ -57,7 +57,7 @@ _CHANNELS = {
         r"|/api/v3/prices(/.*)?"
     ),
     "news": re.compile(r"/ws/news|/api/v3/news"),
-    "status": re.compile(r"/api/v2/realtime/status|/api/v3/status"),
+    "status": re.compile(r"/api/v2/realtime/status|/api/v3/(status|gaps)"),
 }
 # By its name, or because it looks like one.
 _TOKEN_IN_URL = re.compile(

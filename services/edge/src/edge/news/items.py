@@ -10,6 +10,7 @@ from typing import NamedTuple
 from edge.clients.wire_frames import text_frame
 from edge.positions import NewsPosition
 from feedmesh import subjects
+from feedmesh.canary import NEWS_TYPE
 from feedmesh.messages import split
 from feedmesh.news import decode_news
 from feedmesh.stored import StoredMessage
@@ -60,14 +61,17 @@ Entry = StoredItem | Hole
 
 
 class NewsFilter(NamedTuple):
-    """Which items a client wants; None is no restriction."""
+    """Which items a client wants; None is no restriction but that of canaries."""
 
     types: frozenset[str] | None = None
     symbols: frozenset[str] | None = None
 
     def wants(self, item: StoredItem) -> bool:
         """Return whether *item* passes."""
-        if self.types is not None and item.news_type not in self.types:
+        if self.types is None:
+            if item.news_type == NEWS_TYPE:
+                return False
+        elif item.news_type not in self.types:
             return False
         return self.symbols is None or not self.symbols.isdisjoint(item.symbols)
 

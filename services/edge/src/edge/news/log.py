@@ -20,6 +20,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from nats.aio.msg import Msg
@@ -29,6 +30,7 @@ from edge.news.items import Entry, Hole, StoredItem, read_entries
 from edge.positions import NewsPosition, stream_mark
 from feedmesh import subjects
 from feedmesh.bus import Bus
+from feedmesh.canary import NEWS_TYPE
 from feedmesh.errors import BusError
 from feedmesh.stored import StoredMessage, StreamState, read_page, stream_state
 from feedmesh.streams import NEWS
@@ -154,6 +156,15 @@ class NewsLog:
         self._asking: asyncio.Future[StreamState] | None = None
         self.warm = asyncio.Event()
 
+    def count(self) -> None:
+        """Bring the metrics up to date."""
+        self._metrics.subscriptions.labels("news").set(len(self._readers))
+        self._metrics.read_sequence.labels(NEWS).set(self._read_to)
+
+    def spilled(self) -> None:
+        """Note that a client is so far behind that it is given what the stream has."""
+        self._metrics.news_spilled.inc()
+
     @property
     def position(self) -> NewsPosition:
         """Where the log ends now."""
@@ -161,7 +172,11 @@ class NewsLog:
 
     def recent(self, limit: int) -> list[StoredItem]:
         """Return the newest items in memory, at most *limit*, oldest first."""
-        items = [entry for entry in self._recent if isinstance(entry, StoredItem)]
+        items = [
+            entry
+            for entry in self._recent
+            if isinstance(entry, StoredItem) and entry.news_type != NEWS_TYPE
+        ]
         return items[-limit:]
 
     def on_advance(self, reader: Callable[[], None]) -> None:
@@ -217,6 +232,10 @@ class NewsLog:
             return Recovery(False, "stream_unavailable")
         if position.stream != stream_mark(state.identity):
             return Recovery(False, "stream_recreated")
+        if state.identity != self._identity:
+            # This edge has yet to begin with it.
+            self._doubt()
+            return Recovery(False, "stream_unavailable")
         if position.sequence > state.last:
             return Recovery(False, "unknown_position")
         if position.sequence + 1 < state.first:
@@ -262,11 +281,15 @@ class NewsLog:
 
         bus.on_doubt(self._doubt)
         await bus.nc.subscribe(subjects.ALL_NEWS_ITEMS, cb=heard)
-        wait = 0.0
+        wait = checked = 0.0
         while True:
             woken = await self._woken(wait)
+            # However much comes: another stream must not be taken for this one.
+            check = not woken or perf_counter() > checked + _SWEEP_SECONDS
+            if check:
+                checked = perf_counter()
             try:
-                found = await self.advance(check=not woken)
+                found = await self.advance(check=check)
             except BusError as error:
                 logger.debug("news log: %s", error)
                 found = False
@@ -345,8 +368,17 @@ class NewsLog:
                 "messages of the news stream were removed before they were read",
                 extra={"after": entry.after, "to": entry.sequence},
             )
+        elif entry.news_type == NEWS_TYPE:
+            self._forget_canary()
         else:
             self._metrics.news_items.inc()
         if len(self._recent) == _RECENT:
             self._complete_from = self._recent[0].sequence
         self._recent.append(entry)
+
+    def _forget_canary(self) -> None:
+        # Only the newest is kept: on a quiet day they would crowd out the news.
+        for entry in reversed(self._recent):
+            if isinstance(entry, StoredItem) and entry.news_type == NEWS_TYPE:
+                self._recent.remove(entry)
+                return

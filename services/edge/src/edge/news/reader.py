@@ -93,6 +93,7 @@ class NewsReader:
             if self.position.stream != self._log.position.stream:
                 self._change_stream()
             if not self._log.in_memory(self.position):
+                self._log.spilled()
                 self._chore = self._chores.start(self._read)
                 return
             before = self.position
@@ -137,10 +138,14 @@ class NewsReader:
         while True:
             try:
                 page = await self._log.read(self.position)
-                break
             except BusError as error:
                 logger.debug("news for a client: %s", error)
-                await asyncio.sleep(next(pauses))
+            else:
+                same = page.end.stream == self._log.position.stream
+                if page.end != self.position or not same:
+                    break
+                # All of it was removed; the next message will tell how much.
+            await asyncio.sleep(next(pauses))
         self._chore = None
         if page.end.stream == self._log.position.stream:
             self._hand_on(page)

@@ -13,23 +13,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from time import perf_counter
-
-import msgspec
 
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
 from edge.prices.merge import PriceMerge
+from edge.prices.reading import UpdateReader, published_ns
 from edge.prices.tape import PriceTape
-from edge.prices.updates import Update
 from edge.stream.messages import Gap, encode
 from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
-from feedmesh.clock import from_iso, now_ns
+from feedmesh.clock import now_ns
 from feedmesh.errors import BusError
-from feedmesh.messages import SCHEMA_VERSION, split
+from feedmesh.fast_lane import LaneMessage
+from feedmesh.metrics import Least
 from feedmesh.stored import StoredMessage, read_from, stream_state
 from feedmesh.streams import PRICES
 
@@ -40,19 +40,7 @@ logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 2.0
 # One latency a millisecond is enough to know them all.
-_OBSERVE_SECONDS = 0.001
-
-
-class _Head(msgspec.Struct):
-    # What the edge needs of a message's head.
-    v: int
-    source: str
-    epoch: int
-    seq: int
-    published_at: str
-
-
-_decode = msgspec.json.Decoder(_Head).decode
+_OBSERVE_NS = 1_000_000
 
 
 class PriceBridge:
@@ -76,10 +64,11 @@ class PriceBridge:
         self._merge = PriceMerge(cache, tape)
         self._hub = hub
         self._metrics = metrics
-        self._symbols: dict[bytes, str] = {}
+        self._reader = UpdateReader()
         self._identity = ""
         self._read_to = 0
-        self._observe_next = 0.0
+        self._observe_next = 0
+        self._skew = Least()
         self._updates = 0
         self._outdated = 0
         self._swept_whole = False
@@ -120,6 +109,8 @@ class PriceBridge:
         self._metrics.updates.inc(self._updates)
         self._metrics.outdated.inc(self._outdated)
         self._updates = self._outdated = 0
+        self._metrics.read_sequence.labels(PRICES).set(self._read_to)
+        self._skew.show(self._metrics.clock_skew, perf_counter())
 
     async def _sweep(self) -> None:
         state = await stream_state(self._bus, PRICES)
@@ -133,8 +124,9 @@ class PriceBridge:
         # What was sent live before this answer has been taken once it is here, so no
         # stored value overtakes the live ones before it.
         await self._bus.flush()
+        now = now_ns()
         for message in stored:
-            self._take_stored(message.subject.encode(), message.payload)
+            self._take_stored(message, now)
         # The newest may be one that a still newer message of its symbol replaced.
         self._read_to = max(state.last, stored[-1].sequence if stored else 0)
         for source in self._merge.swept():
@@ -143,30 +135,42 @@ class PriceBridge:
             self.warm.set()
             logger.info("cache is warm", extra={"symbols": len(self._cache)})
 
-    def _live(self, subject: bytes, payload: bytes, _: bytes) -> None:
-        read = self._read(subject, payload)
-        if read is None:
-            return
-        update, published_at = read
-        new, lost = self._merge.live(update)
-        if lost:
-            self._lost(update.source)
-        if not new:
-            self._outdated += 1
-            return
-        self._updates += 1
-        self._hub.update(update)
-        now = perf_counter()
+    def _live(self, messages: Sequence[LaneMessage]) -> None:
+        now = now_ns()
+        read, merge, send = self._reader.read, self._merge.live, self._hub.update
+        news = outdated = 0
+        for subject, payload, _ in messages:
+            try:
+                update = read(subject, payload, now)
+            except ValueError:
+                self._metrics.unreadable.inc()
+                continue
+            new, lost = merge(update)
+            if lost:
+                self._lost(update.source)
+            if new:
+                news += 1
+                send(update)
+            else:
+                outdated += 1
+        self._updates += news
+        self._outdated += outdated
         if now > self._observe_next:
-            self._observe_next = now + _OBSERVE_SECONDS
-            late = (update.received_ns - from_iso(published_at)) / 1e9
-            self._metrics.bus_latency.observe(late)
+            self._observe_next = now + _OBSERVE_NS
+            self._observe(messages[-1][1], now)
 
-    def _take_stored(self, subject: bytes, payload: bytes) -> None:
-        read = self._read(subject, payload)
-        if read is None:
+    def _observe(self, payload: bytes, now: int) -> None:
+        with contextlib.suppress(ValueError):
+            late = (now - published_ns(payload)) / 1e9
+            self._metrics.bus_latency.observe(late)
+            self._skew.saw(late)
+
+    def _take_stored(self, stored: StoredMessage, now: int) -> None:
+        try:
+            update = self._reader.read(stored.subject.encode(), stored.payload, now)
+        except ValueError:
+            self._metrics.unreadable.inc()
             return
-        update, _ = read
         if not self._merge.stored(update):
             self._outdated += 1
             return
@@ -174,25 +178,6 @@ class PriceBridge:
         self._hub.update(update)
         if self.warm.is_set():
             self._metrics.healed.inc()
-
-    def _read(self, subject: bytes, payload: bytes) -> tuple[Update, str] | None:
-        try:
-            raw, frame = split(payload)
-            head = _decode(raw)
-            symbol = self._symbols.get(subject) or self._symbol(subject)
-        except (ValueError, msgspec.DecodeError):
-            self._metrics.unreadable.inc()
-            return None
-        if head.v != SCHEMA_VERSION:
-            self._metrics.unreadable.inc()
-            return None
-        version = (head.epoch, head.seq)
-        return Update(symbol, head.source, version, frame, now_ns()), head.published_at
-
-    def _symbol(self, subject: bytes) -> str:
-        _, _, symbol = subjects.tokens(subject.decode())
-        self._symbols[subject] = symbol
-        return symbol
 
     def _lost(self, source: str) -> None:
         self._metrics.lost_on_bus.inc()

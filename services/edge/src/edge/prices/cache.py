@@ -11,49 +11,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from edge.prices.updates import Update
-from feedmesh.messages import Version
+from feedmesh.canary import is_canary
 
 
 __all__ = ["PriceCache"]
 
 
 class PriceCache:
-    """Values by symbol, and how far each feed has come."""
+    """Values by symbol."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Update] = {}
-        self._newest: dict[str, Version] = {}
+        # Of these, nobody is told who does not ask for them by name.
+        self._canaries = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - self._canaries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return (symbol for symbol in self._entries if not is_canary(symbol))
 
     def apply(self, update: Update) -> bool:
         """Take *update* if it is newer than what is there; return whether it is."""
         known = self._entries.get(update.symbol)
         if known is not None and update.version <= known.version:
             return False
+        if known is None and is_canary(update.symbol):
+            self._canaries += 1
         self._entries[update.symbol] = update
-        newest = self._newest.get(update.source)
-        if newest is None or update.version > newest:
-            self._newest[update.source] = update.version
         return True
 
     def entry(self, symbol: str) -> Update | None:
         """Return the newest value of *symbol*, if there is one."""
         return self._entries.get(symbol)
 
-    def newest(self, source: str) -> Version | None:
-        """Return the newest version seen of the feed *source*."""
-        return self._newest.get(source)
-
     def as_json(self, may_see: Callable[[str], bool] | None = None) -> bytes:
         """Return the frames of all symbols as one JSON object, or of some."""
         parts = (
             b'"%b": %b' % (symbol.encode(), entry.frame)
             for symbol, entry in sorted(self._entries.items())
-            if may_see is None or may_see(symbol)
+            if not is_canary(symbol) and (may_see is None or may_see(symbol))
         )
         return b"{%b}" % b", ".join(parts)

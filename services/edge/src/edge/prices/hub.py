@@ -9,6 +9,7 @@ and is told how many it did not get. Nothing piles up for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Literal, NamedTuple
@@ -71,13 +72,12 @@ class Missed(NamedTuple):
 
     Attributes:
         changed: Symbols that have a newer value.
-        every: Those of them of which it wanted every update.
-        updates: How many updates of these it did not get, the newest not counted.
+        lost: Of symbols of which it wanted every update: how many it did not get, the
+            newest not counted; those of which it got all are left out.
     """
 
     changed: list[str]
-    every: list[str]
-    updates: int
+    lost: dict[str, int]
 
 
 class _Topic:
@@ -96,6 +96,11 @@ class _Place(NamedTuple):
     topic: _Topic
     group: Group
     pace: Pace
+
+    @property
+    def waiting(self) -> int:
+        """How many updates are noted and will be handed out as one, the newest."""
+        return self.group.lane.waiting(self.group)
 
 
 class PriceListener:
@@ -123,20 +128,40 @@ class PriceListener:
 
     def suspend(self) -> None:
         """Let updates pass by, and remember where they were."""
-        if self._marks is None:
-            self._marks = {}
-            for symbol, place in self.places.items():
-                place.group.pushes.pop(self.sender, None)
-                self._marks[symbol] = place.topic.count
+        if self._marks is not None:
+            return
+        self._marks = {}
+        groups: dict[Lane, set[Group]] = {}
+        for symbol, place in self.places.items():
+            place.group.buffers.pop(self.sender, None)
+            groups.setdefault(place.group.lane, set()).add(place.group)
+            self._marks[symbol] = place.topic.count - place.waiting
+        for lane, left in groups.items():
+            lane.hand_over(left, self.sender)
+
+    def came(self, symbol: str) -> None:
+        """Note that *symbol* was subscribed, or its pace changed."""
+        if self._marks is not None:
+            self._marks.setdefault(symbol, self.places[symbol].topic.count)
+
+    def went(self, symbol: str) -> None:
+        """Note that *symbol* was unsubscribed."""
+        if self._marks is not None:
+            self._marks.pop(symbol, None)
 
     def passed_by(self) -> dict[str, int]:
-        """Return how many updates of each symbol passed by, and forget it."""
+        """
+        Return how many updates of each symbol passed by, and forget it.
+
+        What its lane has yet to hand out is not counted: the client will get that.
+        """
         marks, self._marks = self._marks or {}, None
         passed = {}
         for symbol, mark in marks.items():
-            place = self.places.get(symbol)
-            if place is not None and place.topic.count > mark:
-                passed[symbol] = place.topic.count - mark
+            place = self.places[symbol]
+            count = place.topic.count - mark - place.waiting
+            if count > 0:
+                passed[symbol] = count
         return passed
 
 
@@ -154,6 +179,10 @@ class PriceHub:
         flusher: Writes to the clients.
         metrics: Counts.
         demand_changed: Called when a symbol gains its first or loses its last client.
+
+    Attributes:
+        subscriptions: Symbols of all clients together.
+        losses: By feed, how often its updates were missing.
     """
 
     def __init__(
@@ -169,6 +198,8 @@ class PriceHub:
         self._demand_changed = demand_changed
         self._topics: dict[str, _Topic] = {}
         self._lanes: dict[Pace, Lane] = {}
+        self.subscriptions = 0
+        self.losses: Counter[str] = Counter()
 
     @property
     def symbols(self) -> list[str]:
@@ -184,7 +215,9 @@ class PriceHub:
         A symbol that it has already changes its pace.
         """
         lane = self._lane(pace)
-        lane.settle()
+        # What others wait for must not come after newer values that the client gets
+        # first.
+        self.flush()
         grown = False
         for symbol in symbols:
             known = listener.places.get(symbol)
@@ -202,8 +235,10 @@ class PriceHub:
                 group = topic.groups[key] = Group(lane, listener.form)
             listener.places[symbol] = _Place(topic, group, pace)
             group.members += 1
+            self.subscriptions += 1
+            listener.came(symbol)
             if not listener.suspended:
-                group.pushes[listener.sender] = listener.sender.buffer.append
+                group.buffers[listener.sender] = listener.sender.buffer
         self._count(grown)
 
     def unsubscribe(self, listener: PriceListener, symbols: Iterable[str]) -> None:
@@ -213,6 +248,7 @@ class PriceHub:
             place = listener.places.pop(symbol, None)
             if place is None:
                 continue
+            listener.went(symbol)
             self._leave(listener, place)
             if not place.topic.groups:
                 del self._topics[symbol]
@@ -237,16 +273,20 @@ class PriceHub:
         """Let updates reach *listener* again; return what has passed it by."""
         self.flush()
         if listener.sender.blocked:
-            return Missed([], [], 0)
+            return Missed([], {})
         passed = listener.passed_by()
         for place in listener.places.values():
-            place.group.pushes[listener.sender] = listener.sender.buffer.append
-        conflated = sum(passed.values()) - len(passed)
+            place.group.buffers[listener.sender] = listener.sender.buffer
+        changed = [s for s in passed if not listener.places[s].waiting]
+        conflated = sum(passed.values()) - len(changed)
         listener.sender.conflated += conflated
         self._flusher.conflated += conflated
-        every = [s for s in passed if listener.places[s].pace.mode == "every"]
-        updates = sum(passed[symbol] for symbol in every) - len(every)
-        return Missed(list(passed), every, updates)
+        lost = {
+            symbol: passed[symbol] - 1
+            for symbol in changed
+            if passed[symbol] > 1 and listener.places[symbol].pace.mode == "every"
+        }
+        return Missed(changed, lost)
 
     def flush(self) -> None:
         """Hand out all that those wait for who want every update."""
@@ -263,6 +303,7 @@ class PriceHub:
 
     def tell_of_loss(self, source: str, payload: bytes) -> None:
         """Send *payload* to all who wanted every update of the feed *source*."""
+        self.losses[source] += 1
         told: dict[Sender, None] = {}
         for symbol, topic in self._topics.items():
             entry = self._cache.entry(symbol)
@@ -270,7 +311,7 @@ class PriceHub:
                 continue
             for (lane, form), group in topic.groups.items():
                 if form is not CONTRACT and lane is self._lanes.get(EVERY):
-                    told.update(dict.fromkeys(group.pushes))
+                    told.update(dict.fromkeys(group.buffers))
         self.flush()
         for sender in told:
             sender.put(payload)
@@ -286,8 +327,9 @@ class PriceHub:
 
     def _leave(self, listener: PriceListener, place: _Place) -> None:
         group = place.group
-        group.pushes.pop(listener.sender, None)
+        group.buffers.pop(listener.sender, None)
         group.members -= 1
+        self.subscriptions -= 1
         if not group.members:
             del place.topic.groups[group.lane, group.form]
 

@@ -10,19 +10,14 @@ newest value of a symbol are never handed out at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
-from typing import Any
 
 from edge.clients.sender import Flusher, Sender
 from edge.prices.updates import Update
 
 
 __all__ = ["Group", "Lane", "LatestLane"]
-
-# Waiting less than this is not worth a timer.
-_AT_ONCE = 0.001
-_LONGEST = 0.02
 
 Form = Callable[[Update], bytes]
 """Returns an update in the bytes that a kind of client gets."""
@@ -36,17 +31,17 @@ class Group:
         lane: The pace.
         form: The form.
         members: How many clients there are, with those that do not read just now.
-        pushes: By client that reads, what adds a piece to its buffer.
+        buffers: By client that reads, what collects its pieces.
         replaced: Updates left out since the last flush.
     """
 
-    __slots__ = ("form", "lane", "members", "pushes", "replaced")
+    __slots__ = ("buffers", "form", "lane", "members", "replaced")
 
     def __init__(self, lane: Lane, form: Form) -> None:
         self.lane = lane
         self.form = form
         self.members = 0
-        self.pushes: dict[Sender, Callable[[bytes], None]] = {}
+        self.buffers: dict[Sender, list[bytes]] = {}
         self.replaced = 0
 
 
@@ -54,9 +49,8 @@ class Lane:
     """
     Hands out every update, in order.
 
-    With an *interval*, at most once in so many seconds. Without, at once if it is
-    quiet; under load, a flush is followed by a pause as long as itself, so that more
-    and more updates share a write the more there are.
+    At once if it is quiet; under load, whenever the flusher has rested; and with an
+    *interval*, at most once in so many seconds.
     """
 
     def __init__(self, flusher: Flusher, interval: float = 0.0) -> None:
@@ -72,42 +66,64 @@ class Lane:
         if not self._armed:
             self._arm()
 
+    @property
+    def first_ns(self) -> int:
+        """When the first of what waits came; 0 if nothing waits."""
+        return self._updates[0][1].received_ns if self._updates else 0
+
     def settle(self) -> None:
         """Hand out what waits, if it must not reach those who come in after it."""
         if self._updates:
-            self.flush()
+            self._hand_out()
+            self._flusher.write()
+
+    def waiting(self, _: Group) -> int:
+        """Return how many updates of a group the next newest one will stand for."""
+        return 0
+
+    def hand_over(self, groups: Collection[Group], sender: Sender) -> None:
+        """Put what waits for *groups* before *sender*, which leaves them for now."""
+        pieces = [g.form(update) for g, update in self._updates if g in groups]
+        if pieces:
+            sender.buffer.extend(pieces)
+            self._flusher.soon(sender)
 
     def flush(self) -> None:
-        """Hand out what waits, now."""
-        started = perf_counter()
-        self.hand_out(self._flusher)
+        """Hand out what waits, and write it."""
+        self._armed = False
+        if self._interval:
+            self._not_before = perf_counter() + self._interval
+        self._hand_out()
         self._flusher.write()
-        if not self._interval:
-            ended = perf_counter()
-            self._not_before = ended + min(ended - started, _LONGEST)
 
-    def hand_out(self, flusher: Flusher) -> None:
-        """Put what waits into the buffers of the clients."""
+    def join(self) -> None:
+        """Hand out what waits to those whom a pass has yet to reach."""
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        if not self._interval:
+            self._flusher.since(self.first_ns)
+        started = perf_counter()
+        self._empty(self._flusher)
+        self._flusher.spend(perf_counter() - started)
+
+    def _empty(self, flusher: Flusher) -> None:
         updates, self._updates = self._updates, []
         for group, update in updates:
             piece = group.form(update)
-            pushes = group.pushes
-            for push in pushes.values():
-                push(piece)
-            flusher.add(pushes)
+            for buffer in group.buffers.values():
+                buffer.append(piece)
+        for group in dict(updates):
+            flusher.add(group.buffers)
 
     def _arm(self) -> None:
         self._armed = True
-        loop = asyncio.get_running_loop()
-        wait = self._interval or self._not_before - perf_counter()
-        if wait < _AT_ONCE:
-            loop.call_soon(self._run)
+        wait = self._not_before - perf_counter() if self._interval else 0.0
+        if wait > 0:
+            loop = asyncio.get_running_loop()
+            loop.call_later(wait, self._flusher.when_rested, self)
         else:
-            loop.call_later(wait, self._run)
-
-    def _run(self) -> None:
-        self._armed = False
-        self.flush()
+            self._flusher.when_rested(self)
 
 
 class LatestLane(Lane):
@@ -125,20 +141,34 @@ class LatestLane(Lane):
         if not self._armed:
             self._arm()
 
+    @property
+    def first_ns(self) -> int:
+        """When the first of what waits came; 0 if nothing waits."""
+        return next((u.received_ns for u in self._newest.values()), 0)
+
     def settle(self) -> None:
         """Do nothing: what waits is no older than what a newcomer is given first."""
 
-    def hand_out(self, flusher: Flusher) -> None:
-        """Put what waits into the buffers of the clients."""
+    def waiting(self, group: Group) -> int:
+        """Return how many updates of *group* the next newest one will stand for."""
+        return group.replaced + 1 if group in self._newest else 0
+
+    def hand_over(self, groups: Collection[Group], sender: Sender) -> None:
+        """Do nothing: whoever comes back gets a newer value."""
+
+    def join(self) -> None:
+        """Do nothing: a client must not get two values of a symbol in one write."""
+
+    def _empty(self, flusher: Flusher) -> None:
         newest, self._newest = self._newest, {}
         for group, update in newest.items():
             piece = group.form(update)
-            pushes: dict[Sender, Any] = group.pushes
-            for push in pushes.values():
-                push(piece)
+            buffers = group.buffers
+            for buffer in buffers.values():
+                buffer.append(piece)
             if group.replaced:
-                for sender in pushes:
+                for sender in buffers:
                     sender.conflated += group.replaced
-                flusher.conflated += group.replaced * len(pushes)
+                flusher.conflated += group.replaced * len(buffers)
                 group.replaced = 0
-            flusher.add(pushes)
+            flusher.add(buffers)

@@ -19,6 +19,9 @@ from feedmesh.messages import Version
 __all__ = ["Merged", "PriceMerge"]
 
 
+_BOTH = (False, True)
+
+
 class Merged(NamedTuple):
     """
     What a live update meant.
@@ -30,6 +33,10 @@ class Merged(NamedTuple):
 
     new: bool
     lost: bool
+
+
+# One is needed for every update, and there are only these.
+_MERGED = {new: {lost: Merged(new, lost) for lost in _BOTH} for new in _BOTH}
 
 
 class PriceMerge:
@@ -44,8 +51,8 @@ class PriceMerge:
 
     def live(self, update: Update) -> Merged:
         """Take *update* as it comes over the wire."""
-        lost = not self._tape.live(update)
-        return Merged(self._cache.apply(update), lost)
+        complete = self._tape.live(update)
+        return _MERGED[self._cache.apply(update)][not complete]
 
     def stored(self, update: Update) -> bool:
         """Take *update* as the stream has it; return whether it is new."""
@@ -55,7 +62,7 @@ class PriceMerge:
         if self._settled:
             # Live updates before it may still be under way: a client that has it has
             # not therefore got everything up to it.
-            update.position = self._tape.position(update.source, update.version[0])
+            update.position = self._tape.position(update.source, update.version)
         return self._cache.apply(update)
 
     def swept(self) -> list[str]:

@@ -28,20 +28,20 @@ __all__ = ["PriceTape"]
 class _Reel:
     """What came live of one feed, without a hole."""
 
-    __slots__ = ("after", "began", "end", "settled", "updates")
+    __slots__ = ("append", "began", "end", "epoch", "next", "settled", "updates")
 
     def __init__(self, after: Version, length: int) -> None:
         self.updates: deque[Update] = deque(maxlen=length)
-        # Everything newer than `after`, up to `end`, is in `updates`.
-        self.began = self.after = after
-        self.end = after
+        self.append = self.updates.append
+        self.began = self.end = after
+        self.epoch = after[0]
+        self.next = after[1] + 1
         self.settled = False
 
-    def append(self, update: Update) -> None:
-        if len(self.updates) == self.updates.maxlen:
-            self.after = self.updates[0].version
-        self.updates.append(update)
-        self.end = update.version
+    @property
+    def after(self) -> Version:
+        """Everything newer than this, up to the end, is in `updates`."""
+        return self.epoch, self.end[1] - len(self.updates)
 
 
 class PriceTape:
@@ -63,20 +63,22 @@ class PriceTape:
 
         What came before this edge listened is not missing; what is not new is ignored.
         """
-        epoch, seq = update.version
+        version = update.version
         reel = self._reels.get(update.source)
         if reel is None:
-            self._reels[update.source] = reel = self._start(update)
-            reel.append(update)
-            return seq == 1 or not self._swept
-        if epoch == reel.end[0] and seq == reel.end[1] + 1:
-            reel.append(update)
+            reel = self._start(update)
+            complete = version[1] == 1 or not self._swept
+        elif version[0] == reel.epoch and version[1] == reel.next:
+            complete = True
+        elif version <= reel.end:
             return True
-        if update.version <= reel.end:
-            return True
-        self._reels[update.source] = reel = self._start(update)
+        else:
+            reel = self._start(update)
+            complete = False
         reel.append(update)
-        return False
+        reel.end = version
+        reel.next = version[1] + 1
+        return complete
 
     def settle(self, swept: Iterable[tuple[str, Version]]) -> list[str]:
         """
@@ -102,12 +104,12 @@ class PriceTape:
         reel = self._reels.get(source)
         return reel.end if reel is not None and reel.settled else None
 
-    def position(self, source: str, epoch: int) -> PricePosition:
-        """Return the position of a client that got a value past the tape."""
+    def position(self, source: str, version: Version) -> PricePosition:
+        """Return the position of a client that got *version* past the tape."""
         reel = self._reels.get(source)
-        if reel is None or reel.end[0] != epoch:
-            return PricePosition(source, epoch, 0)
-        return PricePosition(source, *reel.end)
+        if reel is None:
+            return PricePosition(source, version[0], 0)
+        return PricePosition(source, *min(version, reel.end))
 
     def positions(self) -> list[str]:
         """Return a token for each settled feed."""
@@ -136,4 +138,5 @@ class PriceTape:
 
     def _start(self, update: Update) -> _Reel:
         epoch, seq = update.version
-        return _Reel((epoch, seq - 1), self._length)
+        reel = self._reels[update.source] = _Reel((epoch, seq - 1), self._length)
+        return reel

@@ -7,6 +7,8 @@ form is built when the first client needs it, and once.
 
 from __future__ import annotations
 
+import msgspec
+
 from edge.clients.wire_frames import text_frame
 from edge.positions import PricePosition, token_of
 from feedmesh.messages import Version
@@ -15,9 +17,12 @@ from feedmesh.messages import Version
 __all__ = ["Update"]
 
 
-class Update:
+class Update(msgspec.Struct, eq=False, gc=False):
     """
     A value of *symbol* and where it stands among others.
+
+    There are as many as the tape is long, and the garbage collector need not look at
+    them: nothing in them refers back.
 
     Attributes:
         symbol: In upper case.
@@ -29,42 +34,15 @@ class Update:
             version unless it came another way than live.
     """
 
-    __slots__ = (
-        "_contract_frame",
-        "_fragment",
-        "_object_frame",
-        "frame",
-        "position",
-        "received_ns",
-        "source",
-        "symbol",
-        "version",
-    )
-
-    def __init__(
-        self,
-        symbol: str,
-        source: str,
-        version: Version,
-        frame: bytes,
-        received_ns: int = 0,
-    ) -> None:
-        self.symbol = symbol
-        self.source = source
-        self.version = version
-        self.frame = frame
-        self.received_ns = received_ns
-        self.position: PricePosition | None = None
-        self._contract_frame: bytes | None = None
-        self._fragment: bytes | None = None
-        self._object_frame: bytes | None = None
-
-    @property
-    def token(self) -> str:
-        """What a client keeps of the position."""
-        if self.position is not None:
-            return self.position.token()
-        return token_of(self.source, self.version)
+    symbol: str
+    source: str
+    version: Version
+    frame: bytes
+    received_ns: int = 0
+    position: PricePosition | None = None
+    _contract_frame: bytes | None = None
+    _fragment: bytes | None = None
+    _object_frame: bytes | None = None
 
     @property
     def contract_frame(self) -> bytes:
@@ -77,10 +55,12 @@ class Update:
     def fragment(self) -> bytes:
         """The JSON object of protocol v3: the contract's, and the position."""
         if self._fragment is None:
-            self._fragment = b'%b, "position": "%b"}' % (
-                self.frame[:-1],
-                self.token.encode(),
-            )
+            position = self.position
+            if position is None:
+                token = token_of(self.source, self.version)
+            else:
+                token = position.token().encode()
+            self._fragment = b'%b, "position": "%b"}' % (self.frame[:-1], token)
         return self._fragment
 
     @property

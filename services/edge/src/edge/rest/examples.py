@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from edge.positions import NewsPosition, PricePosition
+from edge.positions import GapPosition, NewsPosition, PricePosition
 from edge.rest.models import (
     CachedPrices,
+    GapsAnswer,
     Health,
     LegacyError,
     LegacyStatus,
@@ -81,6 +82,26 @@ _NEWS: Final[dict[str, Any]] = {
     "reason": None,
     "stale": False,
 }
+_GAP_POSITION: Final = GapPosition("5d41402abc4b", 12).token()
+_GAPS: Final[dict[str, Any]] = {
+    "gaps": [
+        {
+            "type": "feed_gap",
+            "id": "ls.news.1731240000125000",
+            "feed": "ls",
+            "link": "news",
+            "from": _AT,
+            "to": None,
+            "reason": "dropped",
+            "backfilled": False,
+        }
+    ],
+    "position": _GAP_POSITION,
+    "next": None,
+    "complete": True,
+    "reason": None,
+    "stale": False,
+}
 _FEED: Final[dict[str, Any]] = {
     "feed": "fmp",
     "state": "live",
@@ -97,6 +118,13 @@ _FEED: Final[dict[str, Any]] = {
             "desired": 2,
             "confirmed": 2,
             "complete_to": _AT,
+            "alive": True,
+            "logged_in": True,
+            "last_data_at": _AT,
+            "market": "open",
+            "flow": "flowing",
+            "per_minute": 412.0,
+            "usual_per_minute": 430.5,
         }
     },
     "at": _AT,
@@ -135,6 +163,7 @@ EXAMPLES: Final[dict[type[BaseModel], dict[str, Any]]] = {
     PriceAnswer: _PRICE,
     PricesAnswer: _PRICES,
     NewsAnswer: _NEWS,
+    GapsAnswer: _GAPS,
     StatusAnswer: _STATUS,
     CachedPrices: _CACHE,
     Health: _HEALTH,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 __all__ = [
     "CachedPrices",
     "FeedStatus",
+    "GapsAnswer",
     "Health",
     "LegacyError",
     "LegacyStatus",
@@ -66,8 +67,9 @@ class PriceWithState(PriceFrame):
 
     position: Position
     source: str = Field(description="The feed it comes from.", examples=["fmp"])
-    state: Literal["live", "recovering", "stale"] = Field(
-        description="Of the feed: connected; trying to be; not heard of."
+    state: Literal["live", "degraded", "closed", "recovering", "stale"] = Field(
+        description="Of the feed: connected; bringing far less than usual; its markets"
+        " are closed; trying to be connected; not heard of."
     )
     age_ms: int = Field(ge=0, description="Since the event.")
 
@@ -133,6 +135,38 @@ class NewsAnswer(_Shape):
     stale: bool
 
 
+class GapRow(_Shape):
+    """A time for which data of a feed may be missing."""
+
+    type: Literal["feed_gap"]
+    id: str = Field(description="The same in all records of this gap.")
+    feed: str
+    link: str
+    since: str = Field(
+        alias="from", description="All that the upstream sent before is there."
+    )
+    until: str | None = Field(
+        alias="to", description="Data flows again from here on; null while it does not."
+    )
+    reason: str = Field(description="Why, as a constant word.", examples=["takeover"])
+    backfilled: bool = Field(
+        description="Whether what was missed was got by other means."
+    )
+
+
+class GapsAnswer(_Shape):
+    """Gaps, in the order in which they were last told."""
+
+    gaps: list[GapRow]
+    position: Position = Field(description="Ask for what is told since.")
+    next: Position | None = Field(
+        description="Give it as `since` for the next page; null if there is none yet."
+    )
+    complete: bool = Field(description="Whether none after `since` was forgotten.")
+    reason: str | None = Field(description="Why it is not complete.")
+    stale: bool
+
+
 class LinkStatus(_Shape):
     """One connection of a feed."""
 
@@ -146,12 +180,37 @@ class LinkStatus(_Shape):
     complete_to: str | None = Field(
         None, description="All that the upstream sent until then is stored."
     )
+    alive: bool = Field(False, description="Whether it is connected, and answers.")
+    logged_in: bool = Field(
+        False, description="Whether the upstream has accepted the account."
+    )
+    last_data_at: str | None = Field(None, description="When it last brought data.")
+    market: Literal["open", "closed", "unknown"] | None = Field(
+        None, description="Whether data is due, by the trading calendar."
+    )
+    flow: Literal["flowing", "quiet", "degraded", "closed"] | None = Field(
+        None, description="How data flows, held against what is due."
+    )
+    per_minute: float | None = Field(
+        None, description="Frames with data in the last minutes."
+    )
+    usual_per_minute: float | None = Field(
+        None, description="As many are usual at this time, if that is known."
+    )
 
 
 class _FeedFrame(_Shape):
     feed: str
     state: Literal[
-        "live", "idle", "connecting", "down", "busy", "refused", "unknown"
+        "live",
+        "degraded",
+        "closed",
+        "idle",
+        "connecting",
+        "down",
+        "busy",
+        "refused",
+        "unknown",
     ] = Field(description="As bad as the worst link; unknown if the ingest is silent.")
     since: str
     last_message_at: str | None

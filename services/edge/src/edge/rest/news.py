@@ -32,6 +32,7 @@ __all__ = [
     "news_after",
     "news_body",
     "parse_filter",
+    "parse_instant",
     "parse_news_mark",
     "parse_since",
 ]
@@ -215,11 +216,21 @@ async def parse_since(
     """
     if text.startswith("NEWS."):
         return Found(_position(text, "since"), complete=True, by_instant=False)
+    # The server takes year 1 for "no time given", and there is nothing so old.
+    return await find(max(parse_instant(text, clock), 0))
+
+
+def parse_instant(text: str, clock: Callable[[], int] = now_ns) -> int:
+    """
+    Return the instant that *text* names, in nanoseconds since the epoch.
+
+    Raises:
+        ProblemError: If it names none, or one in the future.
+    """
     instant = _instant(text)
     if instant > clock() + _SKEW_NS:
         raise _invalid("since", "that is in the future")
-    # The server takes year 1 for "no time given", and there is nothing so old.
-    return await find(max(instant, 0))
+    return instant
 
 
 def parse_news_mark(text: str) -> NewsPosition:

@@ -45,6 +45,8 @@ _CHECK_BYTES = 8
 _TIMESTAMP = re.compile(rb'"timestamp": ?(\d{1,17})[,}]')
 _STATES = {
     "live": "live",
+    "degraded": "degraded",
+    "closed": "closed",
     "connecting": "recovering",
     "down": "recovering",
     "busy": "recovering",

@@ -18,7 +18,14 @@ from edge.news.items import NewsFilter
 from edge.positions import NewsPosition
 from edge.rest.answers import Waiters, answer, fingerprint
 from edge.rest.freshness import Freshness
-from edge.rest.models import NewsAnswer, PriceAnswer, PricesAnswer, StatusAnswer
+from edge.rest.gaps import Gaps, find_gaps, gaps_body, parse_feeds
+from edge.rest.models import (
+    GapsAnswer,
+    NewsAnswer,
+    PriceAnswer,
+    PricesAnswer,
+    StatusAnswer,
+)
 from edge.rest.news import (
     MAX_ITEMS,
     Found,
@@ -84,6 +91,10 @@ NewsMinPosition = Annotated[
     str | None, _query("A position in the news that the client has seen.")
 ]
 NewsMinSeq = Annotated[str | None, _query("The same as `min_position`.")]
+GapLimit = Annotated[int, _query("Gaps on a page.", most=MAX_ITEMS)]
+FeedNames = Annotated[
+    list[str] | None, _query("Names of feeds, comma-separated or repeated.")
+]
 Symbol = Annotated[str, Path(description="In upper or lower case.")]
 
 
@@ -105,6 +116,7 @@ class RestParts:
         news: The log.
         find_instant: Finds an instant, in nanoseconds since the epoch, in the log.
         feeds: How the feeds are.
+        gaps: When data may be missing.
         freshness: Whether the edge is cut off.
         edge: Returns what this edge says of itself.
         may_see: Returns what tells which symbols are for the client of a request;
@@ -117,6 +129,7 @@ class RestParts:
     news: StoredNews
     find_instant: Callable[[int], Awaitable[Found]]
     feeds: Feeds
+    gaps: Gaps
     freshness: Freshness
     edge: Callable[[], dict[str, Any]]
     may_see: Callable[[Request], MaySee | None] = lambda _: None
@@ -128,6 +141,7 @@ def rest_v3(parts: RestParts) -> APIRouter:
     router = APIRouter(prefix="/api/v3", tags=["v3"])
     _add_prices(router, parts)
     _add_news(router, parts)
+    _add_gaps(router, parts)
     _add_status(router, parts)
     return router
 
@@ -252,6 +266,34 @@ def _add_news(router: APIRouter, parts: RestParts) -> None:
         except BusError:
             raise ProblemError("log_unavailable", "try again", headers=_RETRY) from None
         body = news_body(found, age is not None)
+        return answer(request, lambda: body, fingerprint(body), age)
+
+
+def _add_gaps(router: APIRouter, parts: RestParts) -> None:
+    @router.get(
+        "/gaps",
+        summary="When data of the feeds may be missing",
+        responses=answers(GapsAnswer, 422, 503),
+    )
+    async def gaps(
+        request: Request,
+        feed: FeedNames = None,
+        since: Since = None,
+        limit: GapLimit = 100,
+    ) -> Response:
+        """
+        The newest gaps, each once, in the order in which they were last told: when they
+        began, or when they ended. One that lasts has no end: `to` is null.
+
+        With `since`, a position, those that were told after it; or, with an instant,
+        those that lasted then or later.
+        """
+        names = parse_feeds(feed)
+        age = parts.freshness.age()
+        if not parts.gaps.position.stream:
+            raise ProblemError("log_unavailable", "try again", headers=_RETRY)
+        page = await find_gaps(parts.gaps, since, names, limit, parts.waiters)
+        body = gaps_body(page, age is not None)
         return answer(request, lambda: body, fingerprint(body), age)
 
 

@@ -16,7 +16,14 @@ from feedmesh.status import FeedFrame
 __all__ = ["status_body", "status_mark"]
 
 # They change from one answer to the next without meaning anything.
-_RESTLESS = ("at", "last_message_at", "complete_to")
+_RESTLESS = (
+    "at",
+    "last_message_at",
+    "last_data_at",
+    "complete_to",
+    "per_minute",
+    "usual_per_minute",
+)
 
 
 def status_body(

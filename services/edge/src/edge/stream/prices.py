@@ -9,8 +9,9 @@ update gets exactly what it missed, if that is still on the tape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from edge.clients.sender import Sender
@@ -19,7 +20,7 @@ from edge.parts import EdgeParts
 from edge.positions import PricePosition, parse_price_position
 from edge.prices.hub import LATEST, Missed, Pace, PriceListener, form_of
 from edge.prices.updates import Update
-from edge.stream.messages import Listed
+from edge.stream.messages import Gap, Listed
 from edge.stream.requests import (
     BadRequestError,
     Rejected,
@@ -61,11 +62,14 @@ class PriceChannel:
         sender: Where updates go.
     """
 
-    __slots__ = ("_listener", "_parts")
+    __slots__ = ("_left_at", "_listener", "_losses", "_parts")
 
     def __init__(self, parts: EdgeParts, sender: Sender) -> None:
         self._parts = parts
         self._listener = PriceListener(sender, form_of(sender))
+        # By feed, up to where it had everything when it stopped reading.
+        self._left_at: dict[str, str] = {}
+        self._losses: Mapping[str, int] = {}
 
     @property
     def active(self) -> bool:
@@ -119,11 +123,31 @@ class PriceChannel:
 
     def suspend(self) -> None:
         """Let updates pass by: the client does not read."""
-        self._listener.suspend()
+        if not self._listener.suspended:
+            self._left_at = self._ends()
+            self._losses = self._parts.hub.losses.copy()
+            self._listener.suspend()
 
     def resume(self) -> Missed:
         """Let updates reach the client again; return what has passed it by."""
         return self._parts.hub.resume(self._listener)
+
+    def gaps(self, missed: Missed) -> list[Gap]:
+        """Return what is to be told of *missed*, and of losses meanwhile, by feed."""
+        by_feed = self._by_feed(missed.lost)
+        ends = self._ends()
+        return self._losses_told() + [
+            Gap(
+                "prices",
+                "slow_client",
+                feed=feed,
+                symbols=symbols,
+                missed=sum(missed.lost[symbol] for symbol in symbols),
+                after=self._left_at.get(feed),
+                to=ends.get(feed),
+            )
+            for feed, symbols in by_feed.items()
+        ]
 
     def catch_up(self, missed: Missed) -> None:
         """Send the newest value of each symbol that has changed meanwhile."""
@@ -170,9 +194,37 @@ class PriceChannel:
                 rejected.append(Rejected(symbol, "too_many_symbols"))
         return allowed
 
-    def _newest(self, symbols: list[str]) -> list[Update]:
+    def _ends(self) -> dict[str, str]:
+        tokens = self._parts.tape.positions()
+        return {parse_price_position(token).source: token for token in tokens}
+
+    def _losses_told(self) -> list[Gap]:
+        now = self._parts.hub.losses
+        feeds = [feed for feed in now if now[feed] != self._losses.get(feed, 0)]
+        if not feeds:
+            return []
+        places = self._listener.places.items()
+        wanted = self._by_feed([s for s, p in places if p.pace.mode == "every"])
+        return [
+            Gap("prices", "lost_on_the_way", feed=feed)
+            for feed in feeds
+            if feed in wanted
+        ]
+
+    def _by_feed(self, symbols: Iterable[str]) -> dict[str, list[str]]:
+        by_feed: dict[str, list[str]] = {}
+        for entry in self._newest(symbols):
+            by_feed.setdefault(entry.source, []).append(entry.symbol)
+        return by_feed
+
+    def _newest(self, symbols: Iterable[str]) -> list[Update]:
         entries = (self._parts.cache.entry(symbol) for symbol in symbols)
-        return [entry for entry in entries if entry is not None]
+        # In the order of their positions: wherever the connection is cut, a client has
+        # everything up to the last one that it got.
+        return sorted(
+            (entry for entry in entries if entry is not None),
+            key=attrgetter("version"),
+        )
 
     def _missed(
         self, since: list[str] | str, symbols: list[str], pace: Pace
@@ -183,8 +235,15 @@ class PriceChannel:
         except ValueError:
             return None, "bad_position"
         by_source: dict[str, set[str]] = {}
-        for entry in self._newest(symbols):
+        known = self._newest(symbols)
+        for entry in known:
             by_source.setdefault(entry.source, set()).add(entry.symbol)
+        if len(known) < len(symbols):
+            # Of which feed the others are is not known: it may be any.
+            for source in positions:
+                by_source.setdefault(source, set())
+        if not positions:
+            return None, "no_position"
         missed: list[Update] = []
         for source, names in by_source.items():
             position = positions.get(source)

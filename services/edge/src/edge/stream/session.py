@@ -68,6 +68,9 @@ PROTOCOL = "feedmesh.v1.json"
 
 _REQUESTS_PER_SECOND = 100
 _MAX_ERRORS = 20
+# As many may wait for the stream; who asks more is heard more slowly.
+_MAX_WAITING = 20
+_PAUSE_SECONDS = 1.0
 
 
 class StreamSession:
@@ -148,15 +151,8 @@ class StreamSession:
         """Tell the client what it missed, and go on."""
         self._blocked_since = None
         missed = self._prices.resume()
-        if missed.updates:
-            self._say(
-                Gap(
-                    "prices",
-                    "slow_client",
-                    symbols=missed.every,
-                    missed=missed.updates,
-                )
-            )
+        for gap in self._prices.gaps(missed):
+            self._say(gap)
         self._prices.catch_up(missed)
         self._status.catch_up()
         self._parts.flusher.soon(self._sender)
@@ -185,10 +181,13 @@ class StreamSession:
 
     def evict(self) -> None:
         """End the connection of a client that takes no bytes."""
+        self._parts.metrics.closed.labels(CloseCode.DOES_NOT_READ.value).inc()
         self._outlet.close(CloseCode.DOES_NOT_READ, "does not read")
 
     def heartbeat(self) -> None:
         """Say that all is well, and up to where the client has everything."""
+        # The position must not pass what waits in a lane.
+        self._parts.hub.flush()
         if self._sender.blocked or self._sender.buffer:
             return
         self._say(Heartbeat(iso(now_ns()), self._sender.conflated, self._positions()))
@@ -208,8 +207,9 @@ class StreamSession:
             # At once: the old token may not last until what waits is done.
             self._attempt(request.id, partial(self._authenticate, request))
         elif self._waiting is not None:
-            # Bounded: by the rate of requests and the time that the stream may take.
             self._waiting.append(request)
+            if len(self._waiting) >= _MAX_WAITING:
+                self._outlet.hold(_PAUSE_SECONDS)
         else:
             self._attempt(request.id, partial(self._carry_out, request))
 
@@ -220,6 +220,7 @@ class StreamSession:
             self._close(CloseCode.UNAUTHENTICATED, "")
         except BadRequestError as error:
             self._refuse(request_id, error.code, str(error))
+        self._parts.flusher.now_if_much(self._sender)
 
     def _authenticate(self, request: Auth) -> None:
         self._login.present(request.token)
@@ -280,6 +281,8 @@ class StreamSession:
         self, op: str, request_id: RequestId, wanted: Subscription
     ) -> None:
         opening = self._prices.subscribe(wanted, self._login.identity)
+        if opening.rejected:
+            self._parts.metrics.request_errors.labels("stream").inc()
         self._say(
             Ack(
                 op,
@@ -432,5 +435,6 @@ class StreamSession:
         self._parts.flusher.soon(self._sender)
 
     def _close(self, code: int, reason: str) -> None:
+        self._parts.metrics.closed.labels(int(code)).inc()
         self._sender.flush()
         self._outlet.close(code, reason)

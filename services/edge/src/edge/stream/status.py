@@ -1,4 +1,4 @@
-"""The channel ``status`` of one client of protocol v3: how each feed is."""
+"""The channel ``status`` of one client of protocol v3: feeds, and their open gaps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["StatusChannel"]
 
 
 class StatusChannel:
-    """The status subscription of one client; see :class:`edge.status_board`."""
+    """The status subscription of one client; see `status_board` and `gap_board`."""
 
     __slots__ = ("_parts", "_sender", "_subscribed")
 
@@ -21,22 +21,26 @@ class StatusChannel:
         self._subscribed = False
 
     def subscribe(self) -> None:
-        """Send the state of all feeds, and each change from now on."""
+        """Send the state of all feeds and open gaps, and each change from now on."""
         if not self._subscribed:
             self._subscribed = True
             self._parts.status.on_change(self._changed)
+            self._parts.gaps.on_change(self._changed)
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Send the state of all feeds, if that is subscribed."""
+        """Send the state of all feeds and the open gaps, if that is subscribed."""
         if self._subscribed:
             for frame in self._parts.status.frames():
+                self._sender.put(frame)
+            for frame in self._parts.gaps.open_frames():
                 self._sender.put(frame)
             self._parts.flusher.soon(self._sender)
 
     def close(self) -> None:
         """Send no more."""
         self._parts.status.forget(self._changed)
+        self._parts.gaps.forget(self._changed)
         self._subscribed = False
 
     def listed(self) -> list[Listed]:

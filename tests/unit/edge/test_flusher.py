@@ -1,0 +1,96 @@
+"""Passes over many clients: pauses, and what comes while one is under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from edge.clients.sender import Flusher, Sender
+
+
+class FakeOutlet:
+    def __init__(self, log: list[bytes], seconds: float = 0.0) -> None:
+        self._log = log
+        self._seconds = seconds
+        self.blocked = False
+
+    def write(self, frames: bytes | memoryview) -> None:
+        # Busy, as a system call is.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._seconds
+        while loop.time() < end:
+            pass
+        self._log.append(bytes(frames))
+
+
+class Late:
+    """Has one more piece for everybody."""
+
+    def __init__(self, flusher: Flusher, senders: list[Sender]) -> None:
+        self._flusher = flusher
+        self._senders = senders
+        self.flushed = 0
+
+    def join(self) -> None:
+        for sender in self._senders:
+            sender.buffer.append(b"late")
+        self._flusher.add(dict.fromkeys(self._senders))
+        self._senders = []
+
+    def flush(self) -> None:
+        self.flushed += 1
+        self.join()
+        self._flusher.write()
+
+
+async def test_what_comes_during_a_pass_reaches_those_it_has_yet_to_reach() -> None:
+    log: list[bytes] = []
+    flusher = Flusher()
+    senders = [Sender(FakeOutlet(log, 0.0002)) for _ in range(100)]
+    for sender in senders:
+        sender.buffer.append(b"first")
+    flusher.add(dict.fromkeys(senders))
+    assert not flusher.write()
+    written = len(log)
+    late = Late(flusher, senders)
+    flusher.when_rested(late)
+
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+        if late.flushed and not len(flusher):
+            break
+
+    assert log.count(b"firstlate") == 100 - written
+    assert log.count(b"late") == written
+    assert len(log) == 100 + written
+
+
+async def test_a_pass_is_followed_by_a_pause_and_quiet_by_none() -> None:
+    log: list[bytes] = []
+    flusher = Flusher()
+    sender = Sender(FakeOutlet(log, 0.02))
+    late = Late(flusher, [])
+    flusher.when_rested(late)
+    await asyncio.sleep(0)
+    assert late.flushed == 1
+
+    sender.buffer.append(b"slow")
+    flusher.add({sender: None})
+    assert flusher.write()
+    flusher.when_rested(late)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert late.flushed == 1
+    await asyncio.sleep(0.1)
+    assert late.flushed == 2
+
+
+async def test_more_than_one_block_leaves_in_order() -> None:
+    log: list[bytes] = []
+    sender = Sender(FakeOutlet(log))
+    pieces = [b"%04d" % number for number in range(1000)]
+    sender.buffer.extend(pieces)
+
+    assert sender.flush() == 1000
+    assert b"".join(log) == b"".join(pieces)
+    assert sender.size == sum(map(len, log))
+    assert sender.buffer == []
