@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2e.page.browser import browser, browser_page
+from e2e.page.browser import browser_page
 
 
-__all__ = ["browser", "browser_page"]
+__all__ = ["browser_page"]

@@ -203,6 +203,11 @@ LS_CASES: dict[str, tuple[Any, str]] = {
         {"header": {"tr_cd": "JIF", "tr_key": "0"}, "body": {"jstatus": "21"}},
         "rejected",
     ),
+    "a header in the realkey": (
+        item(realkey="1\r\nNats-Expected-Stream: none\r\n\r\n", title="머리"),
+        "",
+    ),
+    "300 KB of codes": (item(code="005930" * 50_000), "rejected"),
     "no realkey": (item(realkey="", title="키 없음"), "flagged"),
     "empty title": (item(title=""), "flagged"),
     "5,000 characters": (item(title="가" * 5000), "flagged"),

@@ -24,6 +24,7 @@ from feedmesh.backoff import backoff
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError, SettingsError
 from feedmesh.logs import secrets_of, setup_logging
+from feedmesh.permissions import IDENTITIES
 from feedmesh.service import StopRequested, job_group, stop_on_signal, unless_stopped
 from feedmesh.settings import ServiceSettings
 from feedmesh.streams import ensure_streams
@@ -49,7 +50,7 @@ def main() -> None:
     )
     look = verbs.add_parser("doctor", help="check a deployment")
     look.add_argument("--replicas", type=int, help="expected; 3 in a cluster, else 1")
-    look.add_argument("--role", choices=doctor.ROLES, help="check its permissions")
+    look.add_argument("--role", choices=IDENTITIES, help="check its permissions")
     look.add_argument(
         "--monitor", action="append", default=[], help="URL of a monitoring port"
     )

@@ -42,5 +42,5 @@ class ConnectLimiter:
         return max(0.0, self._recent[0] + self._window - now)
 
     def connected(self, now: float) -> None:
-        """Note that a connect was begun at *now*."""
+        """Note that a connect is over at *now*, whether it has succeeded or not."""
         self._recent.append(now)

@@ -24,6 +24,7 @@ from feedmesh.backoff import backoff
 from feedmesh.errors import BusError
 from feedmesh.fast_lane import LaneClient
 from feedmesh.settings import ServiceSettings
+from feedmesh.tracing import Tracer
 
 
 __all__ = ["Bus", "BusState", "connect_bus"]
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
 _CEILING_SECONDS = 2.0
+# Where one server of three was lost, each millisecond is one without prices.
+_FIRST_SECONDS = 0.02
 
 
 class BusState:
@@ -58,6 +61,11 @@ class _Client(LaneClient):
     whoever sits in between could say no, and would be shown who we are.
     """
 
+    @property
+    def last_server(self) -> str | None:
+        """The address of the server that it has, or had, or tried last."""
+        return self._current_server.uri.netloc if self._current_server else None
+
     async def _process_info(
         self, info: dict[str, Any], initial_connection: bool = False
     ) -> None:
@@ -77,13 +85,15 @@ class Bus:
     Attributes:
         nc: The client of nats-py.
         state: Counters, for metrics and readiness.
+        tracer: Traces messages, if that is switched on.
     """
 
     def __init__(self) -> None:
         self.nc = _Client()
         self.state = BusState()
+        self.tracer: Tracer | None = None
         self._listeners: list[Callable[[], None]] = []
-        self._pauses = backoff(0.1, _CEILING_SECONDS)
+        self._pauses = backoff(_FIRST_SECONDS, _CEILING_SECONDS)
 
     @property
     def connected(self) -> bool:
@@ -137,7 +147,10 @@ class Bus:
 
     async def flush(self) -> None:
         """
-        Wait for an answer to what was sent; what came before it has been read then.
+        Wait for the answer to a ping; what came before it has been read then.
+
+        It proves nothing about what was published or subscribed: nats-py's ping
+        overtakes that.
 
         Raises:
             BusError: If none came.
@@ -158,7 +171,7 @@ class Bus:
     async def _on_reconnect(self) -> None:
         self.state.reconnects += 1
         self.state.refused.clear()
-        self._pauses = backoff(0.1, _CEILING_SECONDS)
+        self._pauses = backoff(_FIRST_SECONDS, _CEILING_SECONDS)
         logger.info("NATS is back")
         self._doubt()
 
@@ -185,8 +198,9 @@ class Bus:
     def _next_server(
         self, pool: list[Server], _: dict[str, Any]
     ) -> tuple[Server, float]:
-        fewest = min(pool, key=lambda server: server.reconnects)
-        return fewest, next(self._pauses)
+        lost = self.nc.last_server
+        first = min(pool, key=lambda each: (each.reconnects, each.uri.netloc == lost))
+        return first, next(self._pauses)
 
 
 @asynccontextmanager
@@ -199,16 +213,26 @@ async def connect_bus(settings: ServiceSettings, name: str) -> AsyncIterator[Bus
         name: Of the connection, as the server's monitoring shows it.
     """
     bus = Bus()
+    if settings.otel_exporter_otlp_endpoint is not None:
+        bus.tracer = Tracer(
+            name,
+            settings.otel_exporter_otlp_endpoint,
+            settings.otel_traces_sampler_arg,
+        )
     await _connect(bus, settings, name)
+    if bus.tracer is not None:
+        bus.tracer.wrap(bus.nc)
     logger.info("NATS is connected")
     try:
         yield bus
     finally:
         await _leave(bus)
+        if bus.tracer is not None:
+            await bus.tracer.close()
 
 
 async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
-    pauses = backoff(0.1, _CEILING_SECONDS)
+    pauses = backoff(_FIRST_SECONDS, _CEILING_SECONDS)
     told = False
     while True:
         try:
@@ -218,7 +242,10 @@ async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
             return
         except (OSError, NatsError) as error:
             if not told:
-                logger.warning("NATS is not there yet: %s", _text(error))
+                # nats-py tries again by itself for as long as it may; what went wrong
+                # each time is all that it keeps.
+                reason = bus.nc.last_error or error
+                logger.warning("NATS is not there yet: %s", _text(reason))
                 told = True
         # A client whose connect was interrupted is of no further use.
         await _close(bus.nc)

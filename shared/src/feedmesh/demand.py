@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 
 from feedmesh import subjects
 from feedmesh.bus import Bus
+from feedmesh.canary import is_canary
 from feedmesh.errors import BusError
 from feedmesh.stored import read_from
 from feedmesh.streams import PINS
@@ -186,7 +187,8 @@ class DemandListener:
     async def _heard(self, message: Msg) -> None:
         try:
             announcement = _decode(message.data)
-            symbols = [parse_symbol(symbol) for symbol in announcement.symbols]
+            parsed = map(parse_symbol, announcement.symbols)
+            symbols = [symbol for symbol in parsed if not is_canary(symbol)]
         except (msgspec.DecodeError, ValueError, UnicodeDecodeError):
             logger.warning("an announcement of demand makes no sense")
             return
@@ -199,7 +201,8 @@ class DemandListener:
 
     async def _read_pins(self) -> None:
         try:
-            self._pinned = await read_pins(self._bus)
+            pinned = await read_pins(self._bus)
+            self._pinned = frozenset(s for s in pinned if not is_canary(s))
             self._pins_due = False
         except BusError as error:
             logger.debug("pins: %s", error)

@@ -1,21 +1,26 @@
 """
-Logs: one JSON object a line on stderr, with every secret taken out.
+Logs: one JSON object a line on stderr, few lines, with every secret taken out.
 
 Secrets are registered once, where settings are read; the filter then removes them from
-whatever is logged, by us or by a library, exception texts included.
+whatever is logged, by us or by a library, exception texts included. However bad an
+outage is, a process writes at most 60 lines a minute, and says what it held back.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
+from typing import TextIO
 
 from pydantic import BaseModel, SecretStr
 from pythonjsonlogger.json import JsonFormatter
 
+from feedmesh.line_limit import LineLimit
 
-__all__ = ["Redactor", "secrets_of", "setup_logging"]
+
+__all__ = ["CalmHandler", "Redactor", "secrets_of", "setup_logging"]
 
 _MASK = "[redacted]"
 
@@ -43,6 +48,38 @@ class Redactor(JsonFormatter):
         return line
 
 
+class CalmHandler(logging.StreamHandler[TextIO]):
+    """Writes what *limit* lets pass, and how much it did not."""
+
+    def __init__(self, stream: TextIO, limit: LineLimit) -> None:
+        super().__init__(stream)
+        self._limit = limit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, or count it."""
+        event = f"{record.name}: {record.msg}"[:100]
+        held = self._limit.take(event, time.monotonic())
+        if held is None:
+            return
+        if held:
+            super().emit(_word_of(held))
+        super().emit(record)
+
+
+def _word_of(held: dict[str, int]) -> logging.LogRecord:
+    most = sorted(held.items(), key=lambda entry: -entry[1])[:5]
+    return logging.makeLogRecord(
+        {
+            "name": __name__,
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": "log lines were held back",
+            "lines": sum(held.values()),
+            "most": dict(most),
+        }
+    )
+
+
 def secrets_of(settings: BaseModel) -> list[str]:
     """Return the values of all secret fields of *settings*."""
     values = (getattr(settings, name) for name in type(settings).model_fields)
@@ -51,7 +88,10 @@ def secrets_of(settings: BaseModel) -> list[str]:
 
 def setup_logging(service: str, level: str, secrets: Iterable[str] = ()) -> None:
     """Send the logs of the whole process to stderr, as JSON, from *level* up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = CalmHandler(sys.stderr, LineLimit())
+    if level == "DEBUG":
+        # Whoever asks for everything gets everything.
+        handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redactor(service, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -59,3 +99,9 @@ def setup_logging(service: str, level: str, secrets: Iterable[str] = ()) -> None
     # Libraries that log each request or each retry, which are not state changes.
     for name in ("httpx", "httpcore", "websockets", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # What asyncio says whenever a connection of nats-py ends that had TLS.
+    logging.getLogger("asyncio").addFilter(_not_about_eof)
+
+
+def _not_about_eof(record: logging.LogRecord) -> bool:
+    return "eof_received() has no effect" not in str(record.msg)

@@ -16,12 +16,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from feedmesh.vitals import show_vitals
 
 
 __all__ = ["QuietServer", "Readiness", "ops_app", "serve", "serve_ops"]
@@ -113,7 +115,10 @@ async def serve_ops(
     listener: socket.socket, registry: CollectorRegistry, readiness: Readiness
 ) -> AsyncIterator[None]:
     """Serve /healthz, /readyz and /metrics while the context is open."""
-    async with serve(ops_app(registry, readiness), listener, lifespan="off"):
+    # When a series began says nothing here, and would double their number.
+    disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
+    app = ops_app(registry, readiness)
+    async with show_vitals(registry), serve(app, listener, lifespan="off"):
         logger.info(
             "ops endpoints are up", extra={"ops_port": listener.getsockname()[1]}
         )

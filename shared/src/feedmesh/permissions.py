@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from feedmesh import subjects
+from feedmesh import canary, subjects
 from feedmesh.streams import GAPS, NEWS, PINS, PRICES, STATUS, definitions
 from feedmesh.symbols import Market
 
@@ -74,14 +74,15 @@ def _ingest(feed: str, *markets: Market, publish: Sequence[str] = ()) -> Permiss
     return Permissions(
         publish=(
             *(f"prices.{market}.*" for market in markets),
+            subjects.price(canary.MARKET, canary.symbol_of(feed)),
             subjects.status(feed),
             subjects.gaps(feed),
             subjects.epoch(feed),
             subjects.leader(feed),
             subjects.dead_letters(identity),
             subjects.DEMAND_ASK,
-            *_info(PRICES),
-            *_read(PRICES, PINS),
+            *_info(PRICES, GAPS),
+            *_read(PRICES, PINS, GAPS),
             _last(NEWS, subjects.epoch(feed)),
             _last(STATUS, subjects.status(feed)),
             *publish,
@@ -118,13 +119,14 @@ IDENTITIES: Final[Mapping[str, Permissions]] = {
         publish=(
             subjects.ALL_DEMAND,
             subjects.ALL_PINS,
-            *_info(PRICES, NEWS),
-            *_read(PRICES, NEWS, STATUS, PINS),
+            *_info(PRICES, NEWS, GAPS),
+            *_read(PRICES, NEWS, STATUS, PINS, GAPS),
         ),
         subscribe=(
             subjects.ALL_PRICES,
             subjects.ALL_NEWS_ITEMS,
             subjects.ALL_STATUS,
+            subjects.ALL_GAPS,
             subjects.DEMAND_ASK,
             _inbox("edge"),
         ),
@@ -235,12 +237,26 @@ def _lines() -> Iterator[str]:
         yield f"      {{  # {identity}"
         yield f"        nkey: ${key_variable(identity)}"
         yield "        permissions {"
-        for verb, allowed in granted._asdict().items():
-            yield f"          {verb} {{ allow: ["
-            yield from (f'            "{subject}"' for subject in allowed)
-            yield "          ] }"
+        yield from _rules("publish", allow=granted.publish)
+        denied = _deeper(granted.subscribe)
+        yield from _rules("subscribe", allow=granted.subscribe, deny=denied)
         yield "        }"
         yield "      }"
+
+
+def _deeper(allowed: Sequence[str]) -> list[str]:
+    # Servers let `news.>` pass where `news.*` is allowed, and deliver all of it: to
+    # them `>` is a token like any other. Denied, the deeper subjects are left out.
+    return [f"{subject}.>" for subject in allowed if subject.endswith(".*")]
+
+
+def _rules(verb: str, **rules: Sequence[str]) -> Iterator[str]:
+    yield f"          {verb} {{"
+    for rule, covered in rules.items():
+        yield f"            {rule}: ["
+        yield from (f'              "{subject}"' for subject in covered)
+        yield "            ]"
+    yield "          }"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ first signal asks for a clean stop, the second ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -66,6 +67,7 @@ def run_service(
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     setup_logging(name, settings.log_level, secrets_of(settings))
+    _spare_the_collector()
     try:
         uvloop.run(_run(name, settings, main))
     except* SettingsError as group:
@@ -81,6 +83,14 @@ def run_service(
         logger.exception("ended by an error that nothing handled")
         sys.exit(1)
     sys.exit(0)
+
+
+def _spare_the_collector() -> None:
+    # What is imported by now lives as long as the process, and the many small objects
+    # of the hot path form no cycles: looking at them took a tenth of the CPU.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 async def _run(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
+from annotated_types import Gt, Le
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -158,6 +159,8 @@ class ServiceSettings(BaseModel, frozen=True, extra="forbid"):
         ops_port: Port of the same; 0 lets the system choose.
         log_level: DEBUG, INFO, WARNING or ERROR.
         shutdown_timeout: How long a clean stop may take.
+        otel_exporter_otlp_endpoint: Where traces go, over HTTP; none traces nothing.
+        otel_traces_sampler_arg: Share of messages that are traced then.
     """
 
     # Variables that begin so must be known; a misspelt setting is an error.
@@ -173,6 +176,8 @@ class ServiceSettings(BaseModel, frozen=True, extra="forbid"):
     ops_port: Port = 0
     log_level: Annotated[str, AfterValidator(_level)] = "INFO"
     shutdown_timeout: Duration = 10.0
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    otel_traces_sampler_arg: Annotated[float, Gt(0), Le(1)] = 0.001
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:

@@ -22,11 +22,14 @@ from feedmesh.bus import Bus
 from feedmesh.clock import iso, now_ns
 from feedmesh.errors import BusError
 from feedmesh.messages import Version, encode, head
+from feedmesh.trading_hours import Phase
 
 
 __all__ = [
     "STALE_SECONDS",
     "FeedFrame",
+    "Flow",
+    "HasStatus",
     "LinkFrame",
     "LinkState",
     "LinkStatus",
@@ -44,6 +47,8 @@ class LinkState(Enum):
     """How a link to an upstream is."""
 
     LIVE = "live"
+    DEGRADED = "degraded"  # it brings a few per cent of what is usual
+    CLOSED = "closed"  # the market is closed, and nothing comes
     IDLE = "idle"  # nothing is wanted from it, so it is not connected
     CONNECTING = "connecting"
     DOWN = "down"
@@ -51,18 +56,39 @@ class LinkState(Enum):
     REFUSED = "refused"
 
 
+class Flow(Enum):
+    """How the data of a link flows, compared with what is due."""
+
+    FLOWING = "flowing"
+    QUIET = "quiet"  # nothing comes; too little is known to call it a fault
+    DEGRADED = "degraded"
+    CLOSED = "closed"  # nothing is due
+
+
 class LinkStatus(NamedTuple):
     """
     One link at one instant.
 
+    That it is alive, that we are logged in, that data flows, and that the market is
+    open are four things, and each can be so without the others.
+
     Attributes:
-        state: How it is.
+        state: How it is, in a word.
         since_ns: Since when.
         last_frame_ns: When it last said anything.
         reconnects: How often it ended.
         reason: Why it last ended, while it is not live again.
         desired: Subscriptions that should be.
         confirmed: Subscriptions that the upstream agreed to.
+        alive: Whether it is connected, and answers.
+        logged_in: Whether the upstream has accepted us.
+        last_data_ns: When it last brought data.
+        data_frames: How many frames with data it has brought.
+        narrowed: How often something was wanted no more.
+        market: Whether its market is open; None if nobody has looked.
+        flow: How its data flows; None if nobody has looked, or nothing could flow.
+        per_minute: Frames with data in the last minutes, if that was watched.
+        usual_per_minute: As many are usual, if that is known.
     """
 
     state: LinkState
@@ -72,6 +98,15 @@ class LinkStatus(NamedTuple):
     reason: str | None
     desired: int
     confirmed: int
+    alive: bool = False
+    logged_in: bool = False
+    last_data_ns: int | None = None
+    data_frames: int = 0
+    narrowed: int = 0
+    market: Phase | None = None
+    flow: Flow | None = None
+    per_minute: float | None = None
+    usual_per_minute: float | None = None
 
 
 class HasStatus(Protocol):
@@ -89,6 +124,15 @@ class LinkFrame(msgspec.Struct, frozen=True):
 
     All that the upstream sent until *complete_to*, as far as it was known when this was
     said, is stored; null before the link was first heard, and while it rests.
+
+    Attributes:
+        alive: Whether it is connected, and answers.
+        logged_in: Whether the upstream has accepted us.
+        last_data_at: When it last brought data; null if never.
+        market: `open`, `closed`, or `unknown`: whether data is due.
+        flow: How data flows; null while the link is down.
+        per_minute: Frames with data in the last minutes; null if that was not watched.
+        usual_per_minute: As many are usual at this time; null while that is not known.
     """
 
     state: str
@@ -99,6 +143,13 @@ class LinkFrame(msgspec.Struct, frozen=True):
     desired: int
     confirmed: int
     complete_to: str | None = None
+    alive: bool = False
+    logged_in: bool = False
+    last_data_at: str | None = None
+    market: str | None = None
+    flow: str | None = None
+    per_minute: float | None = None
+    usual_per_minute: float | None = None
 
 
 class FeedFrame(msgspec.Struct, frozen=True, tag="status", tag_field="type"):
@@ -115,7 +166,9 @@ class FeedFrame(msgspec.Struct, frozen=True, tag="status", tag_field="type"):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(FeedFrame).decode
-_WORST_FIRST = ("refused", "busy", "down", "connecting", "live", "idle")
+_WORST_FIRST = (
+    *("refused", "busy", "down", "connecting", "degraded", "live", "closed", "idle"),
+)
 
 
 def decode_status(frame: bytes) -> FeedFrame:
@@ -162,7 +215,18 @@ def _link_frame(status: LinkStatus, complete_ns: int | None) -> LinkFrame:
         desired=status.desired,
         confirmed=status.confirmed,
         complete_to=None if complete_ns is None else iso(complete_ns),
+        alive=status.alive,
+        logged_in=status.logged_in,
+        last_data_at=None if status.last_data_ns is None else iso(status.last_data_ns),
+        market=status.market.value if status.market else None,
+        flow=status.flow.value if status.flow else None,
+        per_minute=_rounded(status.per_minute),
+        usual_per_minute=_rounded(status.usual_per_minute),
     )
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 2)
 
 
 class StatusPublisher:

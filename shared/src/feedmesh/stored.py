@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
+from feedmesh.fast_lane import LaneMessage
 
 
 __all__ = [
@@ -35,6 +36,11 @@ _BATCH = 1000
 # Of one answer; the server cuts a batch here and tells how much is left.
 _BATCH_BYTES = 8 * 1024 * 1024
 _TIMEOUT = 5.0
+
+# What the server says of a message; of an answer without one, where its status is.
+_subject = re.compile(rb"\r\nNats-Subject: *([^\r]+)").search
+_sequence = re.compile(rb"\r\nNats-Sequence: *(\d+)").search
+_STATUS = slice(len(b"NATS/1.0 "), len(b"NATS/1.0 204"))
 
 
 class StoredMessage(NamedTuple):
@@ -154,13 +160,10 @@ async def read_page(
         "next_by_subj": subject,
     }
     inbox = bus.nc.new_inbox()
-    answers: asyncio.Queue[Msg] = asyncio.Queue(maxsize=limit + 1)
-
-    async def take(message: Msg) -> None:
-        answers.put_nowait(message)
-
+    page = _Page(stream)
     try:
-        subscription = await bus.nc.subscribe(inbox, cb=take)
+        # A start reads tens of thousands of messages, and a sweep nearly as many.
+        lane = await bus.nc.open_lane(inbox, page.take)
     except NatsError as error:
         raise BusError(f"{stream}: {error}") from error
     try:
@@ -168,29 +171,38 @@ async def read_page(
             f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
         )
         async with asyncio.timeout(_TIMEOUT):
-            return await _collect(stream, answers)
+            return await page.whole
     except TimeoutError:
         raise BusError(f"stream {stream} did not answer") from None
     finally:
         if not bus.nc.is_closed:
-            await subscription.unsubscribe()
+            await bus.nc.close_lane(lane)
 
 
-async def _collect(stream: str, answers: asyncio.Queue[Msg]) -> list[StoredMessage]:
-    batch: list[StoredMessage] = []
-    while True:
-        message = await answers.get()
-        headers = message.headers or {}
-        status = headers.get("Status")
-        if status is None:
-            batch.append(
-                StoredMessage(
-                    headers["Nats-Subject"],
-                    int(headers["Nats-Sequence"]),
-                    message.data,
-                )
-            )
-        elif status in ("204", "404"):  # end of the batch; nothing there
-            return batch
+class _Page:
+    """Collects the answers to one request; *whole* is what they amount to."""
+
+    def __init__(self, stream: str) -> None:
+        self.whole: asyncio.Future[list[StoredMessage]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._stream = stream
+        self._messages: list[StoredMessage] = []
+
+    def take(self, answers: Sequence[LaneMessage]) -> None:
+        for _, payload, headers in answers:
+            if self.whole.done():
+                return
+            subject, sequence = _subject(headers), _sequence(headers)
+            if subject and sequence:
+                message = StoredMessage(subject[1].decode(), int(sequence[1]), payload)
+                self._messages.append(message)
+            else:
+                self._end(headers[_STATUS])
+
+    def _end(self, status: bytes) -> None:
+        if status in (b"204", b"404"):  # end of the batch; nothing there
+            self.whole.set_result(self._messages)
         else:
-            raise BusError(f"stream {stream}: status {status}")
+            text = f"stream {self._stream}: status {status.decode()}"
+            self.whole.set_exception(BusError(text))

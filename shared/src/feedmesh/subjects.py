@@ -117,6 +117,8 @@ def escape(text: str) -> str:
     """
     if not text:
         raise ValueError("a subject token cannot be empty")
+    if _PLAIN.issuperset(text):
+        return text
     return "".join(_escape_character(character) for character in text)
 
 
@@ -127,6 +129,9 @@ def unescape(token: str) -> str:
     Raises:
         ValueError: If *token* is not something that :func:`escape` returns.
     """
+    if token and _PLAIN.issuperset(token):
+        # Nearly all are, and a start reads tens of thousands.
+        return token
     head, *escaped = token.split("=")
     raw = head.encode() + b"".join(
         bytes.fromhex(part[:2]) + part[2:].encode() for part in escaped

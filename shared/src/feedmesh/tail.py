@@ -26,6 +26,12 @@ class StreamTail:
         subject: Only messages on subjects that match.
         look_back: How many messages before the end the first look begins, if not at
             the start of the stream.
+
+    Attributes:
+        identity: Of the stream that is read; empty before the first look.
+        skipped_to: Number of the last message that the stream no longer had, or that
+            lay too far back, when the first look began.
+        read_to: Number of the last message that has been read.
     """
 
     def __init__(
@@ -34,8 +40,9 @@ class StreamTail:
         self._stream = stream
         self._subject = subject
         self._look_back = look_back
-        self._identity = ""
-        self._read_to = 0
+        self.identity = ""
+        self.skipped_to = 0
+        self.read_to = 0
 
     async def read(self, bus: Bus) -> AsyncIterator[StoredMessage]:
         """
@@ -45,18 +52,19 @@ class StreamTail:
             BusError: If the stream does not answer; the next look goes on from there.
         """
         state = await stream_state(bus, self._stream)
-        if state.identity != self._identity or state.last < self._read_to:
-            self._identity = state.identity
-            self._read_to = 0
+        if state.identity != self.identity or state.last < self.read_to:
+            self.identity = state.identity
+            self.skipped_to = max(0, state.first - 1)
             if self._look_back is not None:
-                self._read_to = max(0, state.last - self._look_back)
-        if self._read_to >= state.last:
+                self.skipped_to = max(self.skipped_to, state.last - self._look_back)
+            self.read_to = self.skipped_to
+        if self.read_to >= state.last:
             return
         async for message in read_from(
-            bus, self._stream, self._read_to + 1, self._subject
+            bus, self._stream, self.read_to + 1, self._subject
         ):
             yield message
-            self._read_to = message.sequence
+            self.read_to = message.sequence
             if message.sequence >= state.last:
                 return
-        self._read_to = max(self._read_to, state.last)
+        self.read_to = max(self.read_to, state.last)

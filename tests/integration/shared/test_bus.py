@@ -12,7 +12,8 @@ from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
 from feedmesh.ingest.epoch import Claim, claim_epoch
-from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.messages import Version
 from feedmesh.stored import last_of, read_from, stream_state

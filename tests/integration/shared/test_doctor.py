@@ -1,160 +1,420 @@
-"""The doctor against real servers, healthy and not."""
+"""The doctor against real servers: well, and wrong in each way that it looks for."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import PIPE, create_subprocess_exec
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+from faults.cluster import run_cluster
 from mesh import free_block
+from nats.js.api import ConsumerConfig, StreamConfig
 from nats_process import NatsProcess, open_bus
+from processes import ServiceProcess, run_service
+from secured_nats import listening, run_secured_nats, start_server
 
-from feedmesh.bus import Bus
+from feedmesh import doctor
+from feedmesh.bus import Bus, connect_bus
 from feedmesh.clock import now_ns
+from feedmesh.doctor import StreamGate
 from feedmesh.messages import encode, head
-from feedmesh.streams import ensure_streams
+from feedmesh.permissions import IDENTITIES
+from feedmesh.settings import ServiceSettings
+from feedmesh.streams import NEWS, PINS, PRICES, definitions, ensure_streams
 
 
-USERS = """
-authorization { users: [
-  {user: all, password: all}
-  {user: edge, password: edge, permissions: {
-    publish: {allow: ["demand.>", "pins.*", "$JS.API.STREAM.INFO.*",
-                      "$JS.API.DIRECT.GET.>", "$SYS.REQ.USER.INFO"]}
-    subscribe: {allow: ["prices.>", "news.*", "status.*", "demand_ask", "_INBOX.>"]}
-  }}
-  {user: blind, password: blind, permissions: {
-    publish: {allow: "$SYS.REQ.USER.INFO"}, subscribe: {allow: "_INBOX.>"}
-  }}
-] }
-"""
+Found = dict[str, tuple[str, str]]
+HOUR = 3600 * 10**9
 
 
-async def doctor(url: str, *arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
-    """Run it; return its exit code and what it found, by what it is about."""
+async def command(
+    url: str, *arguments: str, start: tuple[str, ...] = ("-m", "feedmesh"), **env: str
+) -> tuple[int, Found]:
+    """Run the command; return its exit code and what it found, by what it is about."""
     process = await create_subprocess_exec(
-        *(sys.executable, "-m", "feedmesh", "doctor", "--json", *arguments),
+        *(sys.executable, *start, "doctor", "--json", *arguments),
         env={"PATH": os.environ["PATH"], "NATS_URL": url} | env,
         stdout=PIPE,
     )
     async with asyncio.timeout(60):
         output, _ = await process.communicate()
-    found = {f["about"]: (f["level"], f["text"]) for f in json.loads(output)}
     assert process.returncode is not None
+    found = {f["about"]: (f["level"], f["text"]) for f in json.loads(output)}
     return process.returncode, found
 
 
+async def examine(
+    url: str,
+    *monitors: str,
+    replicas: int = 1,
+    role: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Found:
+    """Return what the doctor finds, without a process of its own."""
+    settings = ServiceSettings.from_env({"NATS_URL": url, **(env or {})})
+    facts = await doctor.gather(settings, monitors)
+    findings = doctor.check(facts, replicas, role)
+    return {f.about: (f.level.value, f.text) for f in findings}
+
+
 @asynccontextmanager
-async def configured(folder: Path, extra: str) -> AsyncIterator[tuple[str, str]]:
+async def configured(
+    folder: Path, extra: str = "", jetstream: str = "sync_interval: always"
+) -> AsyncIterator[tuple[str, str]]:
     """Run a server with *extra* configured; yield its URL and its monitor's."""
     port = free_block(2)
     config = folder / "nats.conf"
     config.write_text(
         f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{port + 1}"\n'
-        f'jetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n{extra}'
+        + (f'jetstream {{ store_dir: "{folder}/data", {jetstream} }}\n' * bool(extra))
+        + extra
     )
-    server = await create_subprocess_exec(
-        str(Path(sys.executable).parent / "nats-server"),
-        *("--config", str(config)),
-        stdout=DEVNULL,
-        stderr=DEVNULL,
-    )
+    server = await start_server(config, {})
     try:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    break
+        await listening(port, server)
         yield f"nats://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
     finally:
         server.kill()
         await server.wait()
 
 
+@asynccontextmanager
+async def relay(port: int, old: bytes, new: bytes) -> AsyncIterator[int]:
+    """Lead to *port*; in what the server says first, *old* is changed to *new*."""
+
+    async def serve(client: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        out.write((await reader.readline()).replace(old, new))
+        await asyncio.gather(_copy(client, writer), _copy(reader, out))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(2**16):
+        writer.write(data)
+    writer.close()
+
+
+async def status(bus: Bus, age_ns: int) -> None:
+    """Store what an ingest said of itself so long ago."""
+    at = now_ns() - age_ns
+    said = head("status", "ls", (1, 1), event_ns=at, received_ns=at, published_ns=at)
+    await bus.nc.jetstream().publish("status.ls", encode(said, b"{}"))
+
+
 async def test_a_server_with_all_streams_is_well(
     nats_server: NatsProcess, bus: Bus
 ) -> None:
-    now = now_ns()
-    head_ = head(
-        "status", "ls", (1, 1), event_ns=now, received_ns=now, published_ns=now
-    )
-    await bus.nc.jetstream().publish("status.ls", encode(head_, b"{}"))
+    await status(bus, 0)
 
-    code, found = await doctor(nats_server.url)
+    code, found = await command(nats_server.url)
 
     assert code == 0
+    assert found[nats_server.url][0] == "ok"
     assert found["stream NEWS"] == ("ok", "0 messages, 1 replicas")
     assert found["ls status"][0] == "ok"
     assert found["sync"][0] == "unknown"
     assert found["clock"][0] == "ok"
 
 
-async def test_what_is_missing_or_wrong_is_named(nats_server: NatsProcess) -> None:
-    async with open_bus(nats_server) as bus:
-        js = bus.nc.jetstream()
-        await js.delete_stream("PINS")
-        config = (await js.stream_info("NEWS")).config
-        await js.update_stream(config, allow_direct=False)
-
-    code, found = await doctor(nats_server.url)
-
-    assert code == 1
-    assert found["stream PINS"] == ("fail", "stream not found")
-    assert found["stream NEWS"][0] == "fail"
-    assert "allow_direct" in found["stream NEWS"][1]
-    assert found["stream PRICES"][0] == "ok"
-
-
-async def test_more_copies_than_there_are_is_a_failure(
+async def test_a_server_that_is_too_old_fails(
     nats_server: NatsProcess, bus: Bus
 ) -> None:
-    await ensure_streams(bus.nc.jetstream())
-
-    code, found = await doctor(nats_server.url, "--replicas", "3")
+    async with relay(nats_server.port, b'"version":"', b'"version":"1.') as port:
+        code, found = await command(f"nats://127.0.0.1:{port}")
 
     assert code == 1
-    assert "num_replicas is 1, should be 3" in found["stream PRICES"][1]
+    level, text = found[f"nats://127.0.0.1:{port}"]
+    assert (level, text.partition(";")[2]) == ("fail", " 2.12 is needed")
+    assert found["stream NEWS"][0] == "ok"
+
+
+async def test_a_server_without_jetstream_fails(tmp_path: Path) -> None:
+    async with configured(tmp_path) as (url, _):
+        found = await examine(url)
+
+    assert found[url][0] == "fail"
+    assert found[url][1].endswith("without JetStream")
+
+
+async def test_an_account_without_jetstream_fails(tmp_path: Path) -> None:
+    accounts = "accounts { A { users: [{user: u, password: p}] }, B { jetstream: on } }"
+    async with configured(tmp_path, accounts) as (url, _):
+        found = await examine(url, env={"NATS_USER": "u", "NATS_PASSWORD": "p"})
+
+    assert found[url][0] == "ok"
+    assert found["JetStream"][0] == "fail"
 
 
 async def test_nobody_there_is_said_and_not_waited_for() -> None:
-    code, found = await doctor(f"nats://127.0.0.1:{free_block(1)}")
+    code, found = await command(f"nats://127.0.0.1:{free_block(1)}")
 
     assert code == 1
     assert found["connection"] == ("fail", "no server answers")
 
 
-async def test_permissions_and_sync_are_found_where_the_server_tells(
+async def test_whoever_is_not_let_in_is_told(tmp_path: Path) -> None:
+    async with configured(tmp_path, "authorization {user: a, password: b}") as (url, _):
+        found = await examine(url, env={"NATS_USER": "a", "NATS_PASSWORD": "x"})
+
+    assert found["connection"] == ("fail", "servers answer, but do not let us in")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "level"),
+    [
+        ("NEWS", {"allow_direct": False}, "fail"),
+        ("NEWS", {"subjects": ["news.>"]}, "fail"),
+        ("NEWS", {"discard": "new"}, "fail"),
+        ("PRICES", {"storage": "file"}, "fail"),
+        ("PRICES", {"max_msgs_per_subject": 7}, "fail"),
+        ("STATUS", {"retention": "interest"}, "fail"),
+        ("NEWS", {"allow_atomic": False}, "fail"),
+        ("NEWS", {"max_age": 7200.0}, "warn"),
+        ("NEWS", {"duplicate_window": 30.0}, "warn"),
+        ("DLQ", {"max_bytes": 1024}, "warn"),
+    ],
+)
+async def test_every_setting_of_a_stream_is_looked_at(
+    nats_server: NatsProcess, name: str, changes: dict[str, Any], level: str
+) -> None:
+    async with open_bus(nats_server) as bus:
+        await make_otherwise(bus, name, **changes)
+
+    found = await examine(nats_server.url)
+
+    assert found.pop(f"stream {name}")[0] == level
+    others = {about: level for about, (level, _) in found.items() if "stream" in about}
+    assert set(others.values()) == {"ok"}
+
+
+async def make_otherwise(bus: Bus, name: str, **changes: Any) -> None:
+    """Replace the stream *name* by one with other settings."""
+    js = bus.nc.jetstream()
+    await js.delete_stream(name)
+    await js.add_stream(defined(name).evolve(**changes))
+
+
+async def test_a_missing_stream_fails(nats_server: NatsProcess) -> None:
+    async with open_bus(nats_server) as bus:
+        await bus.nc.jetstream().delete_stream(PINS)
+
+    code, found = await command(nats_server.url)
+
+    assert code == 1
+    assert found["stream PINS"] == ("fail", "stream not found")
+
+
+async def test_fewer_copies_than_expected_is_a_failure(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    code, found = await command(nats_server.url, "--replicas", "3")
+
+    assert code == 1
+    assert "num_replicas is 1, should be 3" in found["stream PRICES"][1]
+
+
+async def test_a_lost_node_and_its_copies_are_named(tmp_path: Path) -> None:
+    async with run_cluster(tmp_path) as cluster, cluster.bus() as bus:
+        leader = await cluster.leader(bus, NEWS)
+        lost = next(node for node in cluster.nodes if node is not leader)
+        before = await examine(cluster.url, replicas=3)
+        await lost.stop(signal.SIGKILL)
+        # A leader misses a copy only once it has not heard of it for a while.
+        async with asyncio.timeout(40):
+            while (await examine(cluster.url, replicas=3))["stream NEWS"][0] == "ok":
+                await asyncio.sleep(0.5)
+            found = await examine(cluster.url, replicas=3)
+
+    assert before["stream NEWS"] == ("ok", "0 messages, 3 replicas")
+    assert found[lost.plan.url] == ("warn", "does not answer")
+    assert found["stream NEWS"] == ("warn", f"without its copy on {lost.name}")
+
+
+@pytest.mark.parametrize(
+    ("jetstream", "level"),
+    [("sync_interval: always", "ok"), ("sync_interval: 2m", "warn")],
+)
+async def test_a_server_that_syncs_now_and_then_is_warned_of(
+    tmp_path: Path, jetstream: str, level: str
+) -> None:
+    async with configured(tmp_path, "ping_interval: 30\n", jetstream) as (url, monitor):
+        found = await examine(url, monitor)
+
+    assert found["sync"][0] == level
+
+
+async def test_each_identity_may_do_what_is_declared_and_no_other_may(
     tmp_path: Path,
 ) -> None:
-    async with configured(tmp_path, USERS) as (url, monitor):
-        everything = {"NATS_USER": "all", "NATS_PASSWORD": "all"}
-        _, found = await doctor(url, "--monitor", monitor, **everything)
-        assert found["sync"] == ("ok", "each write goes through to the disk")
+    users = "".join(map(user, IDENTITIES))
+    rules = f"authorization {{ users: [{users}] }}"
+    async with configured(tmp_path, rules) as (url, _):
+        for name in IDENTITIES:
+            who = {
+                "NATS_USER": name,
+                "NATS_PASSWORD": "p",
+                "NATS_INBOX": f"_INBOX.{name}",
+            }
+            own = await examine(url, role=name, env=who)
+            other = "edge" if name != "edge" else "ingest-ls"
+            others = await examine(url, role=other, env=who)
+            assert own["permissions"] == ("ok", f"{name} may do all that {name} needs")
+            assert others["permissions"][0] == "fail"
 
-        edge = {"NATS_USER": "edge", "NATS_PASSWORD": "edge"}
-        _, found = await doctor(url, "--role", "edge", **edge)
-        assert found["permissions"] == ("ok", "edge may do all that edge needs")
-        code, found = await doctor(url, "--role", "ingest-ls", **edge)
-        assert code == 1
-        assert "publish news.>" in found["permissions"][1]
 
-        blind = {"NATS_USER": "blind", "NATS_PASSWORD": "blind"}
-        code, found = await doctor(url, "--role", "edge", **blind)
-        assert code == 1
-        assert found["stream NEWS"][0] == "unknown"
-        assert found["clock"][0] == "ok"
+def user(name: str) -> str:
+    """Return a line of configuration; what each may ask about itself is added."""
+    may = IDENTITIES[name]
+    rules = {
+        "publish": {"allow": [*may.publish, "$SYS.REQ.USER.INFO"]},
+        "subscribe": {"allow": list(may.subscribe)},
+    }
+    return f"{{user: {name}, password: p, permissions: {json.dumps(rules)}}}\n"
 
-        wrong = {"NATS_USER": "edge", "NATS_PASSWORD": "wrong"}
-        code, found = await doctor(url, **wrong)
-        assert code == 1
-        assert found["connection"][1] == "servers answer, but do not let us in"
+
+async def test_it_works_as_the_observer_of_a_secured_server(tmp_path: Path) -> None:
+    async with run_secured_nats(tmp_path) as server:
+        maker = ServiceSettings.from_env(server.identity("streams"))
+        async with connect_bus(maker, "streams") as bus:
+            await ensure_streams(bus.nc.jetstream())
+
+        found = await examine(
+            server.url, role="observer", env=server.identity("observer")
+        )
+
+    assert found["stream NEWS"][0] == found["permissions"][0] == "ok"
+
+
+async def test_what_an_identity_is_not_told_is_unknown(tmp_path: Path) -> None:
+    blind = """authorization { users: [{user: u, password: p, permissions: {
+        publish: {allow: "$SYS.REQ.USER.INFO"}, subscribe: {allow: "_INBOX.>"}}}] }"""
+    async with configured(tmp_path, blind) as (url, _):
+        found = await examine(
+            url, role="edge", env={"NATS_USER": "u", "NATS_PASSWORD": "p"}
+        )
+
+    assert found["stream NEWS"][0] == found["JetStream"][0] == "unknown"
+    assert found["permissions"][0] == "fail"
+    assert found["clock"][0] == "ok"
+
+
+async def test_a_clock_that_is_off_is_noticed(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    late = (
+        "import time; now = time.time_ns; time.time_ns = lambda: now() + 10 * 10**9\n"
+        "from feedmesh.__main__ import main; main()"
+    )
+    _, found = await command(nats_server.url, start=("-c", late))
+
+    assert found["clock"][0] == "warn"
+    assert found["clock"][1].startswith("+10")
+
+
+async def test_a_consumer_for_each_client_is_noticed(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    js = bus.nc.jetstream()
+    for number in range(101):
+        await js.add_consumer(NEWS, ConsumerConfig(name=f"c{number}"))
+
+    found = await examine(nats_server.url)
+
+    assert found["consumers NEWS"][0] == "warn"
+
+
+async def test_a_feed_that_has_fallen_silent_is_named(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    await status(bus, HOUR)
+
+    found = await examine(nats_server.url)
+
+    assert found["ls status"] == ("warn", "newest is 60 m old: its ingest is gone")
+
+
+async def test_readiness_sees_what_is_fatal_and_nothing_else(bus: Bus) -> None:
+    gate = StreamGate(bus, NEWS, PRICES, look_seconds=0.02)
+    looking = asyncio.create_task(gate.run())
+    try:
+        await make_otherwise(bus, NEWS, max_age=7200.0)
+        await make_otherwise(bus, PINS, allow_direct=False)
+        await asyncio.sleep(0.3)
+        assert gate.problem() is None
+
+        await make_otherwise(bus, NEWS, allow_direct=False)
+        await until(lambda: gate.problem() is not None)
+        assert "stream NEWS: allow_direct" in str(gate.problem())
+
+        await make_otherwise(bus, NEWS)
+        await until(lambda: gate.problem() is None)
+        await bus.nc.jetstream().delete_stream(PRICES)
+        await until(lambda: gate.problem() == "stream PRICES: stream not found")
+    finally:
+        looking.cancel()
+
+
+async def test_a_short_absence_does_not_make_a_service_unready(bus: Bus) -> None:
+    gate = StreamGate(bus, PRICES, look_seconds=0.4)
+    seen: set[str | None] = set()
+    looking = asyncio.create_task(gate.run())
+    try:
+        await asyncio.sleep(0.2)
+        await bus.nc.jetstream().delete_stream(PRICES)
+        await asyncio.sleep(0.4)
+        seen.add(gate.problem())
+        await ensure_streams(bus.nc.jetstream())
+        await asyncio.sleep(0.5)
+        seen.add(gate.problem())
+    finally:
+        looking.cancel()
+
+    assert seen == {None}
+
+
+@pytest.mark.parametrize("module", ["edge", "ingest_fmp", "ingest_ls"])
+async def test_services_are_not_ready_on_a_wrong_stream(
+    nats_server: NatsProcess, module: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(nats_server))
+        js = bus.nc.jetstream()
+        await js.update_stream(defined(PRICES).evolve(max_msgs_per_subject=2))
+        env = {"NATS_URL": nats_server.url, "OPS_PORT": "0"}
+        if module == "edge":
+            env["EDGE_PORT"] = "0"
+        service = await stack.enter_async_context(run_service(module, env))
+        await service.ops()
+        async with asyncio.timeout(30):
+            while "max_msgs_per_subject" not in (await _readiness(service)):
+                await asyncio.sleep(0.1)
+        await js.update_stream(defined(PRICES))
+        await service.ready()
+
+
+async def _readiness(service: ServiceProcess) -> str:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"{await service.ops()}/readyz")).text
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def defined(name: str) -> StreamConfig:
+    return next(config for config in definitions() if config.name == name)

@@ -97,6 +97,7 @@ async def running(
     limits: LinkLimits | None = None,
     pauses: Callable[[bool], Iterator[float]] | None = None,
     book: SubscriptionBook | None = None,
+    owed: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Harness]:
     frames: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -113,6 +114,7 @@ async def running(
             IngestMetrics(CollectorRegistry(), "plain"),
             limits or LinkLimits(connects_per_minute=1000),
             pauses=pauses or (lambda slow: iter(lambda: 0.01, None)),
+            owed=owed,
         )
         task = asyncio.create_task(link.run())
         try:
@@ -366,3 +368,54 @@ async def test_a_refused_upgrade_is_mapped(
     assert getattr(error, "slow", None) is (state is LinkState.REFUSED)
     if status == 429:
         assert getattr(error, "retry_after", None) == 30
+
+
+async def test_leaving_loses_nothing_that_was_sent() -> None:
+    """A connection that is just cancelled drops what lies unread in its buffers."""
+    sent = 0
+
+    async def firehose(connection: ServerConnection) -> None:
+        nonlocal sent
+        await connection.send("welcome")
+        while True:
+            await connection.send(str(sent))
+            sent += 1
+            await asyncio.sleep(0.001)
+
+    async with running(Upstream(firehose)) as harness:
+        await harness.state(LinkState.LIVE)
+        await asyncio.sleep(0.2)
+        await harness.link.leave(5.0)
+        heard = [harness.frames.get_nowait() for _ in range(harness.frames.qsize())]
+
+    assert heard == [str(number).encode() for number in range(sent)]
+
+
+async def test_a_link_that_has_left_does_not_connect_again() -> None:
+    upstream = Upstream(login_and_wait)
+    async with running(upstream) as harness:
+        await harness.state(LinkState.LIVE)
+        await harness.link.leave(5.0)
+        await asyncio.sleep(0.3)
+
+        assert len(upstream.connects) == 1
+        assert not harness.link.status().alive
+
+
+async def test_silence_is_no_fault_while_nothing_is_due() -> None:
+    async def beats_once(connection: ServerConnection) -> None:
+        await connection.send("welcome")
+        await connection.send("hb")
+        await connection.wait_closed()
+
+    upstream = Upstream(login_and_wait, beats_once)
+    limits = LinkLimits(silence_seconds=0.3, connects_per_minute=1000)
+    async with running(upstream, limits=limits, owed=lambda: False) as harness:
+        await harness.state(LinkState.LIVE)
+        await asyncio.sleep(1.0)
+        assert len(upstream.connects) == 1
+        harness.link.renew("planned")
+        # Who has sent a heartbeat owes the next one at all times.
+        async with asyncio.timeout(5):
+            while len(upstream.connects) < 3:
+                await asyncio.sleep(0.02)

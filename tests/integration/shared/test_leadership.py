@@ -11,16 +11,16 @@ from nats_process import NatsProcess
 
 from feedmesh import subjects
 from feedmesh.bus import Bus, connect_bus
-from feedmesh.ingest import leadership
+from feedmesh.ingest.beat import RETURN_SECONDS, SILENCE_SECONDS
 from feedmesh.ingest.epoch import claim_epoch, last_claim
-from feedmesh.ingest.leadership import SILENCE_SECONDS, Leadership, Term
+from feedmesh.ingest.leadership import Leadership, Term
 from feedmesh.streams import NEWS, ensure_streams
 
 
 class Replica:
     """One process of two, as far as leading goes."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, patience: float | None = None) -> None:
         self.bus = bus
         self.stop = asyncio.Event()
         self.terms: list[Term] = []
@@ -30,7 +30,11 @@ class Replica:
         self.stands_by = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.leadership = Leadership(
-            bus, "ls", complete=lambda: {"news": 5}, intruded=self._intruded
+            bus,
+            "ls",
+            complete=lambda: {"news": 5},
+            intruded=self._intruded,
+            patience=patience,
         )
 
     def start(self) -> None:
@@ -201,7 +205,7 @@ async def test_a_leader_that_does_not_come_back_from_an_outage_is_replaced(
         await nats_server.start()
         waited = await clock(second.leads, 30)
 
-        assert waited > leadership._RETURN_SECONDS / 2
+        assert waited > RETURN_SECONDS / 2
 
 
 async def test_a_claim_that_the_stream_has_forgotten_is_made_again(
@@ -243,3 +247,23 @@ async def test_a_message_of_nonsense_is_no_leader(nats_server: NatsProcess) -> N
 
         assert first.leads.is_set()
         assert len(first.terms) == 1
+
+
+async def test_a_leader_of_prices_gives_up_when_nats_is_away_for_long(
+    nats_server: NatsProcess,
+) -> None:
+    """It holds the only connection, and another may have claimed long ago."""
+    async with connect_bus(nats_server.settings(), "test") as bus:
+        await ensure_streams(bus.nc.jetstream())
+        replica = Replica(bus, patience=1.0)
+        replica.start()
+        await clock(replica.leads, 30)
+        await nats_server.stop()
+        await clock(replica.terms[0].over, 30)
+        assert not replica.terms[0].overtaken.is_set()
+        await nats_server.start()
+        # Nobody else is there, so it leads again.
+        async with asyncio.timeout(60):
+            while len(replica.terms) < 2:
+                await asyncio.sleep(0.05)
+        await replica.leave()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from feedmesh.doctor import (
-    ROLES,
     ClockFacts,
     Facts,
     Finding,
@@ -19,6 +18,7 @@ from feedmesh.doctor import (
     table,
     usual_replicas,
 )
+from feedmesh.permissions import IDENTITIES
 from feedmesh.streams import definitions
 
 
@@ -149,7 +149,7 @@ def test_sync_is_unknown_unless_all_servers_told(
     assert [f.level for f in bad(healthy(sync=sync))] == [level]
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", IDENTITIES)
 def test_without_permissions_in_force_every_role_may_do_all(role: str) -> None:
     assert bad(healthy(), role) == []
 

@@ -19,7 +19,7 @@ from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
 from feedmesh.ingest.price_publisher import Encode
 from feedmesh.messages import Version, decode_head, renewed
-from feedmesh.metrics import IngestMetrics
+from feedmesh.metrics import IngestMetrics, Least
 from feedmesh.prices import decode_frame, encode_price
 from feedmesh.streams import PRICES
 from feedmesh.tail import StreamTail
@@ -98,8 +98,15 @@ class FmpIngest:
         self._published = metrics.published.labels(FEED, "price")
         self._deduplicated = metrics.deduplicated.labels(FEED, "price")
         self._latency = metrics.source_latency.labels(FEED)
+        self._to_bus = metrics.bus_latency.labels(FEED, "price")
+        self._skew = Least()
+        self._observe_next = 0
         # Symbols that may come, by link; None lets every symbol through.
         self.expected: dict[str, frozenset[str] | None] = {}
+
+    def show(self, now: float) -> None:
+        """Bring the metrics up to date that are looked at now and then."""
+        self._skew.show(self._metrics.clock_skew.labels(FEED), now)
 
     def next_version(self) -> Version:
         """Return the version of the next status; prices are numbered when sent."""
@@ -170,6 +177,10 @@ class FmpIngest:
                     _subject(merged.event.market, merged.event.symbol),
                     partial(_message, merged, received_ns),
                 )
+        # One latency a millisecond is enough to know them all.
+        if received_ns > self._observe_next:
+            self._observe_next = received_ns + 1_000_000
+            self._to_bus.observe((now_ns() - received_ns) / 1e9)
 
     def _merge(
         self, link: str, event: Event | Rejected, received_ns: int
@@ -195,7 +206,9 @@ class FmpIngest:
         for flag in merged.flags:
             self._metrics.flagged.labels(FEED, flag).inc()
         if not merged.flags or _OWN_TIME.isdisjoint(merged.flags):
-            self._latency.observe((received_ns - merged.event.event_ns) / 1e9)
+            latency = (received_ns - merged.event.event_ns) / 1e9
+            self._latency.observe(latency)
+            self._skew.saw(latency)
         self._tally.add(self._published)
 
     def _reject(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Which link brings which symbol, and what to ask of it; no I/O."""
+"""Which link brings which symbol, when, and what to ask of it; no I/O."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from feedmesh.symbols import Market, market_of
+from feedmesh.trading_hours import (
+    ALWAYS_OPEN,
+    FOREX,
+    UNKNOWN_HOURS,
+    Hours,
+    any_of,
+    exchange,
+)
 from ingest_fmp.normalize import Product
 
 
-__all__ = ["LINKS", "Wanted", "route"]
+__all__ = ["LINKS", "Wanted", "hours_of", "route"]
 
 LINKS: Mapping[Product, tuple[str, ...]] = {
     "legacy": ("stocks", "crypto", "forex"),
@@ -17,6 +25,16 @@ LINKS: Mapping[Product, tuple[str, ...]] = {
 }
 # Korean symbols are another feed's.
 _LEGACY_LINK: Mapping[Market, str] = {"us": "stocks", "crypto": "crypto", "fx": "forex"}
+
+
+# What a stream brings, by a word in its name.
+_STREAM_HOURS: Mapping[str, Hours] = {
+    "crypto": ALWAYS_OPEN,
+    "currency": FOREX,
+    "us-": exchange("XNYS"),
+    "nasdaq": exchange("XNYS"),
+    "iex": exchange("XNYS"),
+}
 
 
 class Wanted(NamedTuple):
@@ -60,3 +78,24 @@ def route(
         chosen = frozenset(symbol for symbol in ours if markets[symbol] == market)
         found[link] = Wanted(chosen, chosen)
     return found
+
+
+def hours_of(link: str, streams: tuple[str, ...]) -> Hours:
+    """Return when data is due from *link*; of the link ``stream``, from *streams*."""
+    match link:
+        case "stocks":
+            return exchange("XNYS")
+        case "crypto":
+            return ALWAYS_OPEN
+        case "forex":
+            return FOREX
+        case _:
+            return any_of(*map(_stream_hours, streams))
+
+
+def _stream_hours(name: str) -> Hours:
+    for word, hours in _STREAM_HOURS.items():
+        if word in name:
+            return hours
+    # Of exchanges elsewhere there is no table.
+    return UNKNOWN_HOURS

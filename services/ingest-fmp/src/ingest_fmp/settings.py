@@ -62,6 +62,8 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
         fmp_silence: Without any frame for so long, a link is presumed dead.
         fmp_ping: Between protocol pings; ``0s`` sends none.
         fmp_grace: How long a symbol is kept after the last who wanted it.
+        fmp_canary: Between two canaries, prices of no symbol that show that the way
+            works; ``0s`` sends none.
         fmp_ca_file: Certificates that are trusted besides the system's.
     """
 
@@ -84,6 +86,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
     fmp_silence: Annotated[Duration, AfterValidator(_positive)] = 75.0
     fmp_ping: Duration = 20.0
     fmp_grace: Duration = 60.0
+    fmp_canary: Duration = 0.0
     fmp_ca_file: Annotated[Path | None, AfterValidator(_certificates)] = None
 
     @model_validator(mode="after")

@@ -17,11 +17,13 @@ from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
+from feedmesh.ingest.canary import is_canary_item
 from feedmesh.ingest.dead_letters import DeadLetters
-from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
+from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.messages import Version, decode_head, encode, head, renewed
-from feedmesh.metrics import IngestMetrics
+from feedmesh.metrics import IngestMetrics, Least
 from feedmesh.news import NewsItem, decode_news, encode_news
 from feedmesh.prices import PriceState, decode_frame, encode_price
 from feedmesh.streams import NEWS, PRICES
@@ -40,6 +42,10 @@ FEED = "ls"
 # Messages at the end of the log, copies included, that are read at the start.
 _LOOK_BACK = 50_000
 _MAX_UNKNOWN = 1000
+# The stream takes messages of 1 MiB. Nothing may be offered that it refuses for ever.
+_MAX_ITEM_BYTES = 256 * 1024
+# What an item takes in memory beside its text, about.
+_OVERHEAD_BYTES = 1024
 
 
 class LsIngest:
@@ -51,7 +57,8 @@ class LsIngest:
         dead_letters: Takes what cannot be understood.
         metrics: Counts.
         master: Names codes.
-        lost: Told of the time, from and to in ns, in which items found no room.
+        overflowed: Told when, in ns, an item found no room.
+        has_room: Told when, in ns, items find room again.
     """
 
     def __init__(
@@ -60,16 +67,19 @@ class LsIngest:
         dead_letters: DeadLetters,
         metrics: IngestMetrics,
         master: Master,
-        lost: Callable[[int, int], None] = lambda since_ns, until_ns: None,
+        overflowed: Callable[[int], None] = lambda at_ns: None,
+        has_room: Callable[[int], None] = lambda at_ns: None,
     ) -> None:
         self._news: LogPublisher | None = None
-        self._lost = lost
-        self._lost_since: int | None = None
+        self._overflowed = overflowed
+        self._has_room = has_room
+        self._full = False
         self._old_news = StreamTail(NEWS, subjects.ALL_NEWS_ITEMS, look_back=_LOOK_BACK)
         self._old_prices = StreamTail(PRICES, "prices.kr.*")
         self._prices = prices
         self._dead_letters = dead_letters
         self._metrics = metrics
+        self._skew = Least()
         self._master = master
         self._epoch = 0
         self._seq = itertools.count(1)
@@ -80,6 +90,10 @@ class LsIngest:
         self._unknown: set[str] = set()
         # Stocks whose trades may come.
         self.expected: frozenset[str] = frozenset()
+
+    def show(self, now: float) -> None:
+        """Bring the metrics up to date that are looked at now and then."""
+        self._skew.show(self._metrics.clock_skew.labels(FEED), now)
 
     def next_version(self) -> Version:
         """Return the version of the next news item; prices are numbered when sent."""
@@ -98,12 +112,13 @@ class LsIngest:
             BusError: If a stream does not answer.
         """
         await self._seed_prices(bus)
-        return await self._seed_news(bus)
+        return await self.read_news(bus)
 
     def begin(self, epoch: int, news: LogPublisher) -> None:
         """Write under *epoch*, from where the last writer stopped."""
         self.continue_under(epoch)
         self._news = news
+        self._full = False
         news.on_stored = self._stored
         # What waits already was left by an earlier process, or term.
         self._metrics.received.labels(FEED, "left_over").inc(news.waiting)
@@ -133,7 +148,13 @@ class LsIngest:
         """Return *payload*, a message of an earlier writer, as this one sends it."""
         return renewed(payload, self.next_version())
 
-    async def _seed_news(self, bus: Bus) -> int:
+    async def read_news(self, bus: Bus) -> int:
+        """
+        Learn which news the stream has got since the last call; return how many.
+
+        Raises:
+            BusError: If the stream does not answer.
+        """
         count = 0
         async for message in self._old_news.read(bus):
             try:
@@ -192,30 +213,41 @@ class LsIngest:
         news = news._replace(item=item, flags=flags)
         self._count_flags(flags)
         self._observe(news.event_ns, received_ns, flags)
-        self._offer(_entry(news, self.next_version(), received_ns))
+        entry = _entry(news, self.next_version(), received_ns)
+        if entry.size > _MAX_ITEM_BYTES:
+            self._reject("too_big")
+            return
+        self._offer(entry)
 
     def _offer(self, entry: LogEntry) -> bool:
         assert self._news is not None
         if self._news.offer(entry):
-            if self._lost_since is not None:
-                self._lost(self._lost_since, entry.received_ns)
-                self._lost_since = None
+            if self._full:
+                self._full = False
+                self._has_room(entry.received_ns)
             return True
         # The same item may come again when there is room.
         self._seen.discard(_item_id(entry))
         self._reject("no_room")
-        if self._lost_since is None:
-            self._lost_since = entry.received_ns
+        if not self._full:
+            self._full = True
+            self._overflowed(entry.received_ns)
             logger.error("news are being lost: there is no room for what waits")
         return False
 
     def _stored(self, entry: LogEntry, new: bool) -> None:
         self._in_stream.add(_item_id(entry), "")
+        if self._full and self._news is not None and not self._news.waiting:
+            # Nothing comes just now; what will come finds room.
+            self._full = False
+            self._has_room(now_ns())
+        kind = "canary" if is_canary_item(_item_id(entry)) else "news"
         # An item counts as published once the stream has it, and not before.
         if new:
-            self._metrics.published.labels(FEED, "news").inc()
+            self._observe_bus(kind, entry.received_ns)
+            self._metrics.published.labels(FEED, kind).inc()
         else:
-            self._metrics.deduplicated.labels(FEED, "news").inc()
+            self._metrics.deduplicated.labels(FEED, kind).inc()
 
     async def _take_trade(self, trade: Trade, received_ns: int) -> None:
         if trade.code not in self.expected:
@@ -239,11 +271,17 @@ class LsIngest:
                 received_ns,
             ),
         )
+        self._observe_bus("price", received_ns)
 
     def _observe(self, event_ns: int, received_ns: int, flags: tuple[str, ...]) -> None:
         if "bad_time" not in flags:
             latency = (received_ns - event_ns) / 1e9
             self._metrics.source_latency.labels(FEED).observe(latency)
+            self._skew.saw(latency)
+
+    def _observe_bus(self, kind: str, received_ns: int) -> None:
+        latency = (now_ns() - received_ns) / 1e9
+        self._metrics.bus_latency.labels(FEED, kind).observe(latency)
 
     def _count_flags(self, flags: tuple[str, ...]) -> None:
         for flag in flags:
@@ -270,6 +308,7 @@ def _entry(news: News, version: Version, received_ns: int) -> LogEntry:
     return LogEntry(
         (LogMessage(subjects.news(kind), f"{FEED}.{news.id}", payload), *copies),
         received_ns,
+        len(frame) + _OVERHEAD_BYTES,
     )
 
 

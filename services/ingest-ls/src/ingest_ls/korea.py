@@ -1,5 +1,5 @@
 """
-Korean time and Korean stock codes, as LS writes them; no I/O.
+Korean time and Korean stock codes, as LS writes them.
 
 All stamps are KST, nine hours ahead of UTC without daylight saving, and carry no zone
 of their own (LS Open API portal).
@@ -7,19 +7,30 @@ of their own (LS Open API portal).
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
 from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 
-__all__ = ["KST", "Codes", "in_kst", "next_time_of_day", "parse_codes", "stamp_ns"]
+__all__ = [
+    "KST",
+    "Codes",
+    "in_kst",
+    "next_time_of_day",
+    "parse_codes",
+    "sleep_until",
+    "stamp_ns",
+]
 
 KST = ZoneInfo("Asia/Seoul")
 
 _CODE = re.compile(r"[0-9A-Z]{6}", re.ASCII)
 _PADDING = "000000"
 _MAX_CODES = 20
+_JITTER_SECONDS = 60.0
 _STAMP = re.compile(r"[0-9]{14}", re.ASCII)
 
 
@@ -66,3 +77,11 @@ def next_time_of_day(now: datetime, clock: time) -> datetime:
     local = now.astimezone(KST)
     moment = datetime.combine(local.date(), clock, KST)
     return moment if moment > local else moment + timedelta(days=1)
+
+
+async def sleep_until(clock: time) -> None:
+    """Sleep until a Korean clock shows *clock*, and up to a minute longer."""
+    now = datetime.now(UTC)
+    pause = (next_time_of_day(now, clock) - now).total_seconds()
+    # Replicas and other clients of the account must not all ask in the same second.
+    await asyncio.sleep(pause + random.uniform(0, _JITTER_SECONDS))

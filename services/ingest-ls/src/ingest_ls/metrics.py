@@ -39,6 +39,11 @@ class LsMetrics:
             "How large the file is in which they wait.",
             registry=registry,
         )
+        self.spool_limit = Gauge(
+            "feedmesh_ingest_ls_spool_limit_bytes",
+            "How large it may become.",
+            registry=registry,
+        )
         self.spool_torn = Gauge(
             "feedmesh_ingest_ls_spool_torn",
             "Records that a crash had left unfinished, and that were cut off.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ _BOM = b"\xef\xbb\xbf"
 _NEWS_FIELDS = ("date", "time", "id", "realkey", "title", "code", "bodysize")
 _TRADE_CODES = ("S3_", "K3_")
 _MAX_TITLE = 1000
+# What an id is made of goes into headers, where a line break would begin another one.
+_ODD_IN_ID = re.compile(r"[^0-9A-Za-z_-]", re.ASCII)
 _MAX_EXTRA = 20
 _MAX_EXTRA_BYTES = 1000
 _AHEAD_NS = 5_000_000_000
@@ -200,7 +203,7 @@ def _stamp(raw: dict[str, str], received_ns: int, flags: list[str]) -> int:
 def _identity(raw: dict[str, str]) -> str:
     content = json.dumps([raw[name] for name in _NEWS_FIELDS if name != "bodysize"])
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return f"{raw['realkey'][:40]}-{digest}"
+    return f"{_ODD_IN_ID.sub('_', raw['realkey'][:40])}-{digest}"
 
 
 def _extra(body: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -43,6 +43,8 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
             quiet at night; a dead socket is found by its pings long before.
         ls_grace: How long a stock is kept after the last who wanted it.
         ls_token_file: Where the token is kept between starts; none keeps it in memory.
+        ls_canary: Between two canaries, prices and news of nobody that show that the
+            way works; ``0s`` sends none.
         ls_ca_file: Certificates that are trusted besides the system's.
         ls_spool_dir: Where news wait while NATS is away, on a disk of this replica's
             own; without it they wait in memory, and a crash loses them.
@@ -61,6 +63,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
     ls_silence: Duration = 1800.0
     ls_grace: Duration = 60.0
     ls_token_file: Path | None = None
+    ls_canary: Duration = 0.0
     ls_ca_file: Path | None = None
     ls_spool_dir: Path | None = None
     ls_spool_max: Annotated[int, Field(ge=1, le=1_048_576)] = 256

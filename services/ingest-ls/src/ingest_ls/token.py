@@ -20,6 +20,7 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from feedmesh.backoff import ConnectLimiter
 from ingest_ls.korea import next_time_of_day
 
 
@@ -33,6 +34,8 @@ _END_OF_DAY = time(7, 0)
 _RENEW_SECONDS = 300.0
 _COOLDOWN_SECONDS = 10.0
 _COOLDOWN_CEILING = 600.0
+# Take-overs need tokens at once; but not even they may ask without end.
+_PER_MINUTE = 6
 
 
 class Token(NamedTuple):
@@ -68,6 +71,7 @@ class TokenKeeper:
         self._taking = asyncio.Lock()
         self._taken_at = float("-inf")
         self._cooldown = _COOLDOWN_SECONDS
+        self._limiter = ConnectLimiter(_PER_MINUTE)
         # Replicas of one account must not all renew in the same second.
         self._early = _RENEW_SECONDS + random.uniform(0, 60)
 
@@ -90,6 +94,8 @@ class TokenKeeper:
     def start_over(self) -> None:
         """Trust only what lies in the file: another replica may have taken one."""
         self._token = _load(self._file)
+        # What was rejected before says nothing about the next one.
+        self._taken_at = float("-inf")
 
     def reject(self) -> None:
         """Forget the token: LS does not accept it."""
@@ -101,6 +107,8 @@ class TokenKeeper:
 
     async def _wait_for_cooldown(self, now: float) -> None:
         """Keep a storm of rejections from becoming a storm of new tokens."""
+        if pause := self._limiter.wait(now):
+            await asyncio.sleep(pause)
         since = now - self._taken_at
         if since < self._cooldown:
             await asyncio.sleep(self._cooldown - since)
@@ -109,6 +117,7 @@ class TokenKeeper:
             self._cooldown = _COOLDOWN_SECONDS
 
     async def _take(self) -> None:
+        self._limiter.connected(self._now().timestamp())
         reply = await self._issue()
         now = self._now()
         self._taken_at = now.timestamp()

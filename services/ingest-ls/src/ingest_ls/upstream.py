@@ -87,7 +87,7 @@ class LsDialect:
         try:
             async with open_wire(self._url, tls=self._tls, headers=_HEADERS) as wire:
                 started = time.monotonic()
-                yield Opened(wire)
+                yield Opened(wire, logged_in=False)
         except FeedLostError:
             self._note_end(time.monotonic() - started)
             raise

@@ -61,10 +61,19 @@ _ANSWERS: dict[Control, tuple[Verb, bool]] = {
 
 
 class Opened(NamedTuple):
-    """A connection that is logged in, and the data that came before it was."""
+    """
+    A connection that may be used.
+
+    Attributes:
+        wire: It.
+        early: Data that came before the answer to the login.
+        logged_in: Whether there was one; else the first answer to a request shows that
+            the upstream has accepted us.
+    """
 
     wire: Wire
     early: Sequence[bytes] = ()
+    logged_in: bool = True
 
 
 class Dialect(Protocol):
@@ -137,6 +146,8 @@ class Link:
         pauses: Makes the series of pauses between attempts.
         changed: Called when the status has changed in kind, not in age.
         rests: Whether it stays unconnected until something is wanted from it.
+        owed: Returns whether something is due now. While nothing is, silence is no
+            fault; but whoever sends heartbeats owes them at all times.
     """
 
     def __init__(
@@ -150,6 +161,7 @@ class Link:
         pauses: Pauses = usual_pauses,
         changed: Callable[[], None] = lambda: None,
         rests: bool = False,
+        owed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = dialect.link
         self._dialect = dialect
@@ -163,19 +175,37 @@ class Link:
         self._spent = False  # whether a pause was taken since the link was last good
         self._changed = changed
         self._rests = rests
+        self._owed = owed
         self._renew = ""
         self._due = asyncio.Event()
+        self._wire: Wire | None = None
+        self._leaving = False
+        self._gone = asyncio.Event()
         self._limiter = ConnectLimiter(self._limits.connects_per_minute)
         self._state = LinkState.CONNECTING
         self._since_ns = now_ns()
         self._last_frame_ns: int | None = None
+        self._last_data_ns = 0
+        self._data_frames = 0
+        self._narrowed = 0
+        self._alive = False
+        self._logged_in = False
+        self._heartbeats = False
         self._reason: str | None = None
         self._ended = 0
         self._heard = 0.0
+        # What has never happened is told as never, not left unsaid.
+        metrics.reconnects.labels(metrics.feed, self.name, "dropped")
+        metrics.gaps.labels(metrics.feed, self.name, "dropped")
+        metrics.gap_seconds.labels(metrics.feed, self.name)
+        metrics.gaps_filled.labels(metrics.feed, self.name)
+        metrics.rejected.labels(metrics.feed, "unsubscribed")
 
     def want(self, keys: frozenset[str]) -> None:
         """Have *keys* flow, and nothing else."""
         if keys != self._book.desired:
+            if self._book.desired - keys:
+                self._narrowed += 1
             self._book.want(keys)
             self._metrics.desired.labels(self._metrics.feed, self.name).set(len(keys))
             self._due.set()
@@ -196,16 +226,40 @@ class Link:
             reason=self._reason,
             desired=len(self._book.desired),
             confirmed=len(self._book.confirmed),
+            alive=self._alive,
+            logged_in=self._logged_in,
+            last_data_ns=self._last_data_ns or None,
+            data_frames=self._data_frames,
+            narrowed=self._narrowed,
         )
 
     async def run(self) -> None:
         """Connect, read, and start again, until cancelled; may then be run again."""
+        self._leaving = False
+        self._gone.clear()
         try:
             await self._run()
         finally:
             self._book.connection_lost()
             self._gauge_confirmed()
             self._enter(LinkState.CONNECTING, None)
+
+    async def leave(self, seconds: float) -> None:
+        """
+        Close the connection for good, and handle all that was sent until then.
+
+        Cancelling :meth:`run` loses what the upstream had sent and nobody had read.
+
+        Args:
+            seconds: For how long at most.
+        """
+        self._leaving = True
+        if self._wire is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wire.leave()
+                await self._gone.wait()
 
     async def _run(self) -> None:
         while True:
@@ -215,13 +269,19 @@ class Link:
             # A task group that fails while it is cancelled reports only the failure.
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError
+            if self._leaving:
+                self._gone.set()
+                await asyncio.Event().wait()
             self._book.connection_lost()
             self._gauge_confirmed()
             self._ended += 1
             self._count_end(error)
             pause = self._next_pause(error)
+            # An outage is one line, however often its end is looked for.
+            told = error.reason == self._reason
             self._enter(_state_after(error), error.reason)
-            logger.warning(
+            logger.log(
+                logging.DEBUG if told else logging.WARNING,
                 "link was lost",
                 extra={"link": self.name, "reason": error.reason, "retry_in": pause},
             )
@@ -237,13 +297,16 @@ class Link:
         loop = asyncio.get_running_loop()
         while (pause := self._limiter.wait(loop.time())) > 0:
             await asyncio.sleep(pause)
-        self._limiter.connected(loop.time())
         self._metrics.connects.labels(self._metrics.feed, self.name).inc()
 
     async def _one_connection(self) -> FeedError:
         """Return why the connection ended."""
         try:
             async with self._opened() as opened, asyncio.TaskGroup() as group:
+                self._wire = opened.wire
+                self._alive = True
+                self._logged_in = opened.logged_in
+                self._heartbeats = False
                 self._enter(LinkState.LIVE, None)
                 logger.info("link is up", extra={"link": self.name})
                 self._heard = asyncio.get_running_loop().time()
@@ -259,6 +322,9 @@ class Link:
             if found is None or other is not None:
                 raise
             return _first(found)
+        finally:
+            self._wire = None
+            self._alive = self._logged_in = False
         raise AssertionError("a link ends only by an error")
 
     @asynccontextmanager
@@ -271,6 +337,9 @@ class Link:
                     opened = await stack.enter_async_context(self._dialect.open())
             except TimeoutError:
                 raise FeedLostError("open_timeout") from None
+            finally:
+                # Not before: the upstream counts by when a connect reaches it.
+                self._limiter.connected(asyncio.get_running_loop().time())
             yield opened
 
     async def _read(self, opened: Opened) -> None:
@@ -285,15 +354,20 @@ class Link:
         self._heard = asyncio.get_running_loop().time()
         reading = self._dialect.read(frame)
         if reading is None:
+            self._last_data_ns = received_ns
+            self._data_frames += 1
             self._good()
             await self._handle(self.name, frame, received_ns)
             return
         self._metrics.control.labels(self._metrics.feed, self.name, reading.value).inc()
-        if reading in _ANSWERS:
+        if reading is Control.HEARTBEAT:
+            self._heartbeats = True
+        elif reading in _ANSWERS:
             self._answered(*_ANSWERS[reading])
 
     def _answered(self, verb: Verb, agreed: bool) -> None:
         if agreed:
+            self._logged_in = True
             self._book.acknowledged(verb)
             self._gauge_confirmed()
             self._changed()
@@ -318,7 +392,7 @@ class Link:
             self._due.clear()
             if self._renew:
                 raise FeedLostError(self._renew)
-            for request in self._book.due(loop.time()):
+            for request in () if self._leaving else self._book.due(loop.time()):
                 await wire.send(self._dialect.ask(request))
                 await asyncio.sleep(self._limits.pace_seconds)
             self._count_unanswered()
@@ -330,7 +404,10 @@ class Link:
     def _check_health(self, now: float, opened_at: float) -> None:
         gauge = self._metrics.last_frame.labels(self._metrics.feed, self.name)
         gauge.set((self._last_frame_ns or 0) / 1e9)
-        if now - self._heard > self._limits.silence_seconds:
+        data = self._metrics.last_data.labels(self._metrics.feed, self.name)
+        data.set(self._last_data_ns / 1e9)
+        silent = now - self._heard > self._limits.silence_seconds
+        if silent and (self._heartbeats or self._owed()):
             raise FeedLostError("silent")
         confirmed = self._book.desired <= self._book.confirmed
         if confirmed and now - opened_at > self._limits.healthy_seconds:
@@ -357,6 +434,11 @@ class Link:
             self._since_ns = now_ns()
         up = self._metrics.link_up.labels(self._metrics.feed, self.name)
         up.set(1 if state is LinkState.LIVE else 0)
+        for one in LinkState:
+            shown = self._metrics.link_state.labels(
+                self._metrics.feed, self.name, one.value
+            )
+            shown.set(1 if one is state else 0)
         self._changed()
 
     def _count_end(self, error: FeedError) -> None:

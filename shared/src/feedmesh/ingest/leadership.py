@@ -18,99 +18,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeVar
 
-import msgspec
 from nats.aio.msg import Msg
 
 from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
+from feedmesh.ingest.beat import (
+    BEAT_SECONDS,
+    SILENCE_SECONDS,
+    Beat,
+    Silence,
+    decode_beat,
+    encode_beat,
+)
 from feedmesh.ingest.epoch import Claim, claim_epoch, last_claim
-from feedmesh.ingest.feed import usual_pauses
 from feedmesh.service import Job, StopRequested, unless_stopped
 
 
-__all__ = [
-    "BEAT_SECONDS",
-    "SILENCE_SECONDS",
-    "Beat",
-    "HeirPauses",
-    "Leadership",
-    "Silence",
-    "Term",
-    "retried",
-]
+__all__ = ["Leadership", "Term", "retried"]
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 0.075
-SILENCE_SECONDS = 0.3
-# Clients of NATS come back up to 2 s apart, after up to 5 s for an attempt.
-_RETURN_SECONDS = 7.5
 _LOOK_SECONDS = 0.02
-_STALL_SECONDS = 0.15
-_HEIR_SECONDS = 60.0
-
+_AWAY_LOOK_SECONDS = 0.5
 
 ResultT = TypeVar("ResultT")
-
-
-class Beat(msgspec.Struct, frozen=True):
-    """
-    What a leader says of itself.
-
-    Attributes:
-        v: Version of this schema.
-        epoch: Of its claim.
-        state: ``leading``; ``leaving``, when it has closed its links and stored all it
-            had, and goes; ``left``, when it was overtaken and has stopped.
-        complete: By link: all that came before this instant, in ns, is stored.
-    """
-
-    v: int
-    epoch: int
-    state: Literal["leading", "leaving", "left"]
-    complete: dict[str, int]
-
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Beat).decode
-
-
-class Silence:
-    """For how long nothing was heard by somebody who could; no I/O, time is given."""
-
-    def __init__(self, now: float) -> None:
-        self._since = now
-        self._looked = now
-        self._enough = SILENCE_SECONDS
-        self._left = False
-
-    def heard(self, now: float) -> None:
-        """Note that the leader is there."""
-        self._since = now
-        self._enough = SILENCE_SECONDS
-        self._left = False
-
-    def left(self) -> None:
-        """Note that the leader has gone on purpose."""
-        self._left = True
-
-    def deaf(self, now: float) -> None:
-        """Note that nothing could be heard until *now*, and that NATS was away."""
-        self._since = now
-        self._enough = _RETURN_SECONDS
-
-    def enough(self, now: float) -> bool:
-        """Return whether nobody leads; to be asked every few milliseconds."""
-        if now - self._looked > _STALL_SECONDS:
-            # Asleep ourselves, we have not heard what was said meanwhile.
-            self._since = now
-        self._looked = now
-        return self._left or now - self._since >= self._enough
 
 
 class Term:
@@ -146,6 +82,9 @@ class Leadership:
         show: Called with whether this process leads.
         intruded: Called when somebody who was overtaken has stopped writing: what it
             wrote last may lie in a stream of states over newer values.
+        patience: For so many seconds a leader may be away from NATS. Beyond, another
+            has long claimed, and needs the one connection that the upstream allows.
+            None for a feed of which every item counts: it is kept until NATS is back.
     """
 
     def __init__(
@@ -156,12 +95,14 @@ class Leadership:
         complete: Callable[[], Mapping[str, int]] = dict,
         show: Callable[[bool], None] = lambda leads: None,
         intruded: Callable[[], None] = lambda: None,
+        patience: float | None = None,
     ) -> None:
         self._bus = bus
         self._feed = feed
         self._complete = complete
         self._show = show
         self._intruded = intruded
+        self._patience = patience
         self._term: Term | None = None
         self._doubt = asyncio.Event()
         self._highest = 0
@@ -175,6 +116,11 @@ class Leadership:
         """Return why this is no replica of use yet; standing by is of use."""
         working = self._term.working if self._term else self._heard_one
         return None if working else "waiting for the streams"
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that is known; 0 before any is."""
+        return self._highest
 
     def doubt(self) -> None:
         """Have the claim looked at: the stream refused us, or NATS was away."""
@@ -262,6 +208,7 @@ class Leadership:
                     group.create_task(self._beat(term), name="beat"),
                     group.create_task(self._watch(term), name="watch"),
                     group.create_task(_relay(stop, term), name="relay"),
+                    group.create_task(self._lose_patience(term), name="patience"),
                 ]
                 await lead(term)
                 for task in tasks:
@@ -283,12 +230,22 @@ class Leadership:
             said = loop.time()
             await asyncio.sleep(BEAT_SECONDS)
 
+    async def _lose_patience(self, term: Term) -> None:
+        now = asyncio.get_running_loop().time
+        heard = now()
+        while self._patience is None or now() - heard < self._patience:
+            await asyncio.sleep(_AWAY_LOOK_SECONDS)
+            if self._bus.connected:
+                heard = now()
+        logger.warning("NATS is away for too long; leading no more")
+        term.over.set()
+
     async def _say(
         self, term: Term, state: Literal["leading", "leaving", "left"]
     ) -> None:
         beat = Beat(1, term.claim.epoch, state, dict(self._complete()))
         with contextlib.suppress(BusError):
-            await self._bus.publish(subjects.leader(self._feed), _encode(beat))
+            await self._bus.publish(subjects.leader(self._feed), encode_beat(beat))
 
     async def _watch(self, term: Term) -> None:
         while True:
@@ -328,8 +285,8 @@ class Leadership:
 
     async def _heard(self, message: Msg) -> None:
         try:
-            beat = _decode(message.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            beat = decode_beat(message.data)
+        except ValueError:
             logger.warning("what a leader said makes no sense")
             return
         term = self._term
@@ -354,32 +311,6 @@ class Leadership:
         elif beat.state == "leaving":
             self._silence.left()
             self._stir.set()
-
-
-class HeirPauses:
-    """
-    Pauses for a link that takes over from another replica's.
-
-    The upstream may hold the place of a dead connection for a while, and refuse ours.
-    That is no quarrel with a stranger, so for the first minute it is asked again soon.
-    """
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def begin(self) -> None:
-        """Be quick from now on, for a minute."""
-        self._until = asyncio.get_running_loop().time() + _HEIR_SECONDS
-
-    def __call__(self, slow: bool) -> Iterator[float]:
-        """Return a series of pauses, in seconds."""
-        return self._quick() if slow else usual_pauses(False)
-
-    def _quick(self) -> Iterator[float]:
-        pauses = backoff(2.0, 12.0)
-        while asyncio.get_running_loop().time() < self._until:
-            yield next(pauses)
-        yield from usual_pauses(True)
 
 
 async def retried(ask: Callable[[], Awaitable[ResultT]]) -> ResultT:

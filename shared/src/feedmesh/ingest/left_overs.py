@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
-from feedmesh.ingest.log_publisher import LogEntry, Renew, unpack
+from feedmesh.ingest.log_entry import LogEntry, Renew, unpack
 from feedmesh.ingest.spool import Spool
 
 

@@ -19,11 +19,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from nats.errors import Error as NatsError
 
 from feedmesh.bus import Bus
+from feedmesh.fast_lane import LaneMessage
 from feedmesh.ingest.confirmations import Confirmations
 from feedmesh.messages import Version
 
@@ -156,7 +157,7 @@ class PricePublisher:
             self._connection = None
             self._note(self._sent.give_up())
             with contextlib.suppress(NatsError):
-                await lane.unsubscribe()
+                await nc.close_lane(lane)
 
     async def _pause(self) -> None:
         try:
@@ -229,7 +230,8 @@ class PricePublisher:
                 state.version = None
             self._dirty[subject] = None
 
-    def _answered(self, subject: bytes, data: bytes, _: bytes) -> None:
-        missing = self._sent.answered(subject.decode(), data)
-        if missing:
-            self._note(missing)
+    def _answered(self, answers: Sequence[LaneMessage]) -> None:
+        for subject, data, _ in answers:
+            missing = self._sent.answered(subject.decode(), data)
+            if missing:
+                self._note(missing)

@@ -75,6 +75,12 @@ class Wire:
         self.heard = asyncio.get_running_loop().time()
         return frame
 
+    async def leave(self) -> None:
+        """
+        Close the connection; what the upstream sent before it heard so can be received.
+        """
+        await self._connection.close()
+
     async def keep_alive(self, ping_seconds: float) -> None:
         """
         Ping every *ping_seconds*; close when nothing has come for twice as long.
@@ -88,6 +94,8 @@ class Wire:
                 await asyncio.sleep(min(ping_seconds, left))
                 pong = await self._connection.ping()
                 asyncio.ensure_future(pong).add_done_callback(self._pong)
+            # On a dead line nobody answers: a farewell is said, and not waited for.
+            self._connection.close_timeout = 0
             await self._connection.close(_NO_PONG)
 
     def _pong(self, pong: asyncio.Future[float]) -> None:

@@ -1,0 +1,115 @@
+"""The news log when answers are lost, or stay away for very long."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from nats_process import NatsProcess
+
+from feedmesh import subjects
+from feedmesh.bus import Bus, connect_bus
+from feedmesh.ingest.epoch import claim_epoch
+from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_publisher import LogPublisher
+from feedmesh.ingest.log_writer import LogWriter, Outcome
+from feedmesh.streams import NEWS, definitions, ensure_streams
+from feedmesh.tail import StreamTail
+
+
+WINDOW_SECONDS = 0.5
+
+
+def entry(number: int, size: int = 0) -> LogEntry:
+    payload = f"item {number}".encode()
+    message = LogMessage(subjects.news("article"), f"id{number}", lambda: payload)
+    return LogEntry((message,), size=size)
+
+
+class Forgetful:
+    """A stream that knows ids for half a second, and how often an item is in it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self._tail = StreamTail(NEWS, subjects.ALL_NEWS_ITEMS)
+        self.texts: list[str] = []
+
+    async def make(self) -> None:
+        js = self.bus.nc.jetstream()
+        await ensure_streams(js)
+        news = next(stream for stream in definitions() if stream.name == NEWS)
+        await js.update_stream(news.evolve(duplicate_window=WINDOW_SECONDS))
+
+    async def reread(self) -> None:
+        async for message in self._tail.read(self.bus):
+            self.texts.append(message.payload.decode())
+
+    def knows(self, message_id: str) -> bool:
+        return f"item {message_id.removeprefix('id')}" in self.texts
+
+
+async def send_with_a_lost_answer(
+    stream: Forgetful, server: NatsProcess, *, looks: bool
+) -> list[str]:
+    """Return what is stored if an answer is lost, and NATS away past the window."""
+    await stream.make()
+    async with connect_bus(server.settings(), "ingest") as bus:
+        claim = await claim_epoch(bus, "ls")
+        publisher = LogPublisher(
+            bus,
+            claim,
+            known=stream.knows,
+            reread=stream.reread if looks else partial(asyncio.sleep, 0),
+            trust_seconds=WINDOW_SECONDS / 2,
+        )
+        # The item is stored, and nobody hears of it.
+        writer = LogWriter(bus, claim, lambda: None, lambda: None)
+        assert await writer.write(entry(1)) is Outcome.NEW
+        publisher._in_flight.append(entry(1))
+        publisher._unsure = True
+        publisher._sent_at = asyncio.get_running_loop().time()
+        await server.stop()
+        await asyncio.sleep(3 * WINDOW_SECONDS)
+        await server.start()
+        async with asyncio.timeout(20):
+            while not bus.connected:
+                await asyncio.sleep(0.01)
+        publisher.offer(entry(2))
+        await publisher._store(publisher._in_flight[0])
+        task = asyncio.create_task(publisher.run())
+        assert await publisher.flushed(20)
+        task.cancel()
+        await asyncio.wait([task])
+    stream.texts.clear()
+    await Forgetful.reread(fresh := Forgetful(stream.bus))
+    return fresh.texts
+
+
+async def test_an_item_is_not_doubled_after_an_outage_past_the_window(
+    bus: Bus, nats_server: NatsProcess
+) -> None:
+    stored = await send_with_a_lost_answer(Forgetful(bus), nats_server, looks=True)
+
+    assert stored == ["item 1", "item 2"]
+
+
+async def test_without_a_look_it_is_doubled(bus: Bus, nats_server: NatsProcess) -> None:
+    """The negative control: the ids alone do not help for so long."""
+    stored = await send_with_a_lost_answer(Forgetful(bus), nats_server, looks=False)
+
+    assert stored == ["item 1", "item 1", "item 2"]
+
+
+async def test_memory_is_bounded_by_bytes_too(bus: Bus) -> None:
+    publisher = LogPublisher(
+        bus, await claim_epoch(bus, "ls"), capacity=1000, capacity_bytes=10_000
+    )
+    taken = [publisher.offer(entry(number, size=3000)) for number in range(10)]
+
+    assert taken == [True] * 4 + [False] * 6
+    assert publisher.refused == 6
+    task = asyncio.create_task(publisher.run())
+    assert await publisher.flushed(10)
+    assert publisher.offer(entry(11, size=3000))
+    task.cancel()
+    await asyncio.wait([task])
