@@ -11,7 +11,7 @@ STAMP := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster test test-unit test-integration test-e2e bench lint format types check lock clean
+.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak bench bench-quick bench-full lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -44,8 +44,20 @@ test-integration: setup ## run the tests against a real nats-server and real soc
 test-e2e: setup ## run the tests of all processes together, and of the page
 	$(PYTEST) tests/e2e
 
-bench: setup ## compare the edge with other gateways; nothing else should run meanwhile
+faults: setup ## run the fault suites at full length; SUITES="replicas nodes" for some
+	$(BIN)/python tests/faults $(SUITES)
+
+soak: setup ## an hour with a fault every 30 s
+	$(BIN)/python tests/faults soak
+
+bench: setup ## compare the edge with other gateways, 25 min; nothing else should run
 	cd tests && ../$(BIN)/python -m bench --save
+
+bench-quick: setup ## the same, roughly, 5 min
+	cd tests && ../$(BIN)/python -m bench --quick
+
+bench-full: setup ## the same, exactly, 45 min
+	cd tests && ../$(BIN)/python -m bench --full --save
 
 lint: setup ## check style
 	$(BIN)/ruff check .

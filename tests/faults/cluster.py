@@ -18,7 +18,8 @@ from mesh import free_block
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
 from feedmesh.settings import ServiceSettings
-from feedmesh.streams import ensure_streams
+from feedmesh.stored import read_from
+from feedmesh.streams import NEWS, ensure_streams
 from launcher.cluster import Node, node_config, urls
 
 
@@ -122,9 +123,7 @@ class Cluster:
     async def bus(self, name: str = "test") -> AsyncIterator[Bus]:
         """Connect, and make the streams with a replica on each node."""
         async with connect_bus(self.settings(), name) as bus:
-            async with asyncio.timeout(60):
-                while not await _made(bus, len(self.nodes)):
-                    await asyncio.sleep(0.1)
+            await make_streams(bus, len(self.nodes))
             yield bus
 
     async def leader(self, bus: Bus, stream: str, seconds: float = 30.0) -> ClusterNode:
@@ -141,12 +140,29 @@ class Cluster:
                 await asyncio.sleep(0.1)
 
 
-async def _made(bus: Bus, replicas: int) -> bool:
-    try:
-        await ensure_streams(bus.nc.jetstream(), replicas)
-    except BusError:  # no leader yet
-        return False
-    return True
+async def make_streams(bus: Bus, replicas: int, seconds: float = 60.0) -> None:
+    """Make what is missing of the streams, as soon as somebody decides."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await ensure_streams(bus.nc.jetstream(), replicas)
+            except BusError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def stored_news(bus: Bus, seconds: float = 60.0) -> list[str]:
+    """Return every item of the log, in order, as soon as the cluster answers."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return [
+                    message.payload.decode()
+                    async for message in read_from(bus, NEWS, 1, "news.*")
+                ]
+            except BusError:
+                await asyncio.sleep(0.5)
 
 
 def plan_nodes(hosts: Sequence[str] = ("127.0.0.1",) * 3) -> list[Node]:

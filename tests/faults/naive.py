@@ -24,12 +24,14 @@ class NaiveWriter:
     Writes *per_second* items a second to a stream of its own.
 
     Attributes:
-        sent: How many items the connection has taken from it.
+        offered: How many items it had to write.
+        sent: How many of them the connection has taken.
     """
 
     def __init__(self, bus: Bus, per_second: float = 200.0) -> None:
         self._bus = bus
         self._pause = 1 / per_second
+        self.offered = 0
         self.sent = 0
 
     async def prepare(self, replicas: int) -> None:
@@ -44,6 +46,7 @@ class NaiveWriter:
     async def run(self) -> None:
         """Publish, for ever, and never ask."""
         while True:
+            self.offered += 1
             with contextlib.suppress(BusError):
                 await self._bus.publish("control.item", b"%d" % self.sent)
                 self.sent += 1
@@ -51,5 +54,12 @@ class NaiveWriter:
 
     async def lost(self) -> int:
         """Return how many of the items that it sent are not in its stream."""
+        return self.sent - await self._stored()
+
+    async def missing(self) -> int:
+        """Return how many of all items are not in its stream."""
+        return self.offered - await self._stored()
+
+    async def _stored(self) -> int:
         found = await self._bus.nc.jetstream().stream_info(_STREAM)
-        return self.sent - int(found.state.messages)
+        return int(found.state.messages)

@@ -1,64 +1,62 @@
 """
-Make RESULTS.md from the lines that the suites have added to FAULT_RESULTS.
+Make RESULTS.md from the lines that the suites have told.
 
-``python tests/faults/report.py results.jsonl > tests/faults/RESULTS.md``; of several
-runs of a suite, the last one counts.
+Of several runs of a suite the last one counts, but a short one never replaces a full
+one.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 
-_COMMAND = "make faults"
+_HEAD = """\
+# Faults, and what they cost
+
+Made by `make faults` and `make soak`; see [README.md](README.md). Lines without a bound
+tell how large the run was, or what is not promised. *Control* is what the same fault
+does to a program without the means that are tested.
+
+*Run* says how much of the suite was run, on how many cores, and how many processes
+wanted one of them at its end (the load average of a minute). Counts of what was lost
+do not depend on that; times do: with more load than cores they are upper bounds.
+
+| what was done | figure | value | bound | |
+|---|---|---:|---:|---|
+"""
+
+
+def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the run of each suite that counts, in the order of the suites' first."""
+    runs: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if not line.strip():
+            continue
+        run = json.loads(line)
+        known = runs.get(run["suite"])
+        if known is None or run["scale"] == "full" or known["scale"] != "full":
+            runs[run["suite"]] = run
+    return list(runs.values())
 
 
 def report(lines: Iterable[str]) -> str:
     """Return the document for *lines*, one JSON object each."""
-    runs: dict[str, dict[str, Any]] = {}
-    for line in lines:
-        if line.strip():
-            run = json.loads(line)
-            runs[run["suite"]] = run
-    rows = [row for run in runs.values() for row in _rows(run)]
-    return "\n".join(
-        [
-            "# Faults, and what they cost",
-            "",
-            f"Made by `{_COMMAND}`; see [README.md](README.md). Lines without a bound",
-            "tell how large the run was, or what is not promised. *Control* is what",
-            "the same fault does to a program without the means that are tested.",
-            "",
-            "| what was done | figure | value | bound | |",
-            "|---|---|---:|---:|---|",
-            *rows,
-            "",
-            _machine(runs.values()),
-            "",
-        ]
-    )
+    return _HEAD + "".join(f"{row}\n" for run in newest(lines) for row in _rows(run))
 
 
 def _rows(run: dict[str, Any]) -> Iterable[str]:
-    suite = run["suite"]
+    first = f"**{run['suite']}**"
+    yield f"| {first} | run | {_how(run)} | | |"
     for name, value in run["figures"].items():
         bound = run["bounds"].get(name, "")
         verdict = ("**missed**" if name in run["missed"] else "held") if bound else ""
         shown = f"{value:,}" if isinstance(value, int | float) else str(value)
-        label = name.replace("_", " ")
-        yield f"| {suite} | {label} | {shown} | {bound} | {verdict} |"
-        suite = ""
+        yield f"| | {name.replace('_', ' ')} | {shown} | {bound} | {verdict} |"
 
 
-def _machine(runs: Iterable[dict[str, Any]]) -> str:
-    found = sorted({(r["scale"], str(r["cores"]), r["at"][:10]) for r in runs})
-    told = (f"{scale} run, {cores} cores, {day}" for scale, cores, day in found)
-    return "Machine: " + "; ".join(told) + "."
-
-
-if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
-        print(report(file), end="")
+def _how(run: dict[str, Any]) -> str:
+    scale = "full" if run["scale"] == "full" else "**short form only**"
+    machine = f"{run['cores']} cores, {run['memory_gib']} GiB, load {run['load']}"
+    return f"{scale}, {machine}, {run['at'][:10]}"

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 
 Figure = float | int | str | None
@@ -44,7 +46,31 @@ def record(
         at_most: Bounds that figures must not exceed.
         at_least: Bounds that figures must reach; of negative controls, mostly.
     """
-    highest, lowest = at_most or {}, at_least or {}
+    record_all([Run(suite, figures, at_most or {}, at_least or {})])
+
+
+class Run(NamedTuple):
+    """What :func:`record` takes."""
+
+    suite: str
+    figures: Mapping[str, Figure]
+    at_most: Mapping[str, float] = MappingProxyType({})
+    at_least: Mapping[str, float] = MappingProxyType({})
+
+
+def record_all(runs: Sequence[Run]) -> None:
+    """Tell all of *runs*, then fail if one of them misses a bound."""
+    missed = [text for run in runs for text in _tell(*run)]
+    assert not missed, "; ".join(missed)
+
+
+def _tell(
+    suite: str,
+    figures: Mapping[str, Figure],
+    highest: Mapping[str, float],
+    lowest: Mapping[str, float],
+) -> list[str]:
+    """Print and keep a line; return which bounds are missed."""
     bounds = {name: f"≤ {bound:g}" for name, bound in highest.items()}
     bounds |= {name: f"≥ {bound:g}" for name, bound in lowest.items()}
     missed = [
@@ -56,6 +82,8 @@ def record(
             "suite": suite,
             "scale": "full" if FULL else "short",
             "cores": os.cpu_count(),
+            "memory_gib": _memory_gib(),
+            "load": round(os.getloadavg()[0], 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "figures": dict(figures),
             "bounds": bounds,
@@ -67,7 +95,11 @@ def record(
     if path := os.environ.get("FAULT_RESULTS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    assert not missed, f"{', '.join(missed)} missed the bound: {line}"
+    return [f"{name} missed the bound: {line}" for name in missed]
+
+
+def _memory_gib() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
 
 
 def _at_most(figures: Mapping[str, Figure], name: str, bound: float) -> bool:
@@ -86,3 +118,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not ordered:
         return 0.0
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return how much the second value of *points* grows with the first, on average."""
+    if len(points) < 2:
+        return 0.0
+    return statistics.linear_regression(*zip(*points, strict=True)).slope

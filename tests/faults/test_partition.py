@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faults.cluster import make_cluster, plan_nodes
+from faults.cluster import make_cluster, plan_nodes, stored_news
 from faults.naive import NaiveWriter
 from faults.namespaces import network
 from faults.results import FULL, record
 
 from feedmesh import subjects
 from feedmesh.ingest.epoch import claim_epoch
-from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
-from feedmesh.stored import read_from
+from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
 
 
@@ -108,9 +108,7 @@ async def test_a_leader_that_is_cut_off_costs_no_news(tmp_path: Path) -> None:
                 assert await publisher.flushed(60)
                 publishing.cancel()
                 control_lost = await naive.lost()
-                stored = [
-                    m.payload.decode() async for m in read_from(bus, NEWS, 1, "news.*")
-                ]
+                stored = await stored_news(bus)
         finally:
             await cluster.stop()
 

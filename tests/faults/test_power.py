@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from faults.cluster import Cluster, make_cluster, plan_nodes
+from faults.cluster import Cluster, make_cluster, plan_nodes, stored_news
 from faults.power import PowerDisk, power_disk
 from faults.results import record, scaled
 
 from feedmesh import subjects
 from feedmesh.ingest.epoch import claim_epoch
-from feedmesh.ingest.log_publisher import LogEntry, LogMessage, LogPublisher
-from feedmesh.stored import read_from
+from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
 
 
@@ -98,9 +98,7 @@ async def write_and_cut(disk: PowerDisk, sync: str, cuts: int) -> Outcome:
         await cluster.start()
         async with cluster.bus() as bus:
             await cluster.leader(bus, NEWS)
-            stored = [
-                m.payload.decode() async for m in read_from(bus, NEWS, 1, "news.*")
-            ]
+            stored = await stored_news(bus)
     finally:
         await cluster.stop()
     return Outcome(acknowledged, stored)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults.report import report
-from faults.results import percentile, record
+from faults.results import percentile, record, slope
 
 
 def test_a_missed_bound_is_kept_and_fails(
@@ -27,32 +27,41 @@ def test_a_missed_bound_is_kept_and_fails(
     shown = report(lines)
 
     assert [json.loads(line)["missed"] for line in lines[:2]] == [[], ["lost"]]
-    assert "| good | lost | 0 | ≤ 0 | held |" in shown
-    assert "| bad | lost | 1 | ≤ 0 | **missed** |" in shown
-    assert "|  | control lost | 5 |  |  |" in shown
+    assert "| **good** | run | **short form only**, " in shown
+    assert "| | lost | 0 | ≤ 0 | held |" in shown
+    assert "| | lost | 1 | ≤ 0 | **missed** |" in shown
+    assert "| | control lost | 5 |  |  |" in shown
 
 
-def test_the_last_run_of_a_suite_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_run_of_a_suite_counts_and_a_short_one_never_replaces_a_full() -> None:
     lines = [
         json.dumps(
             {
                 "suite": "s",
-                "scale": "full",
+                "scale": scale,
                 "cores": 2,
+                "memory_gib": 4,
+                "load": 0.5,
                 "at": "2026-01-02T00:00:00+00:00",
                 "figures": {"count": count},
                 "bounds": {},
                 "missed": [],
             }
         )
-        for count in (1, 2000)
+        for scale, count in (("short", 1), ("full", 1), ("full", 2000), ("short", 3))
     ]
 
     shown = report(lines)
 
-    assert "2,000" in shown
-    assert "| s | count | 1 |" not in shown
-    assert "Machine: full run, 2 cores, 2026-01-02." in shown
+    assert "| | count | 2,000 |" in shown
+    assert "| | count | 1 |" not in shown
+    assert "| | count | 3 |" not in shown
+    assert "| **s** | run | full, 2 cores, 4 GiB, load 0.5, 2026-01-02 | | |" in shown
+
+
+def test_the_slope_is_that_of_the_line_through_the_points() -> None:
+    assert slope([(0, 5), (1, 7), (2, 9)]) == 2
+    assert slope([]) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, STDOUT, create_subprocess_exec
+from asyncio.subprocess import PIPE, STDOUT, Process, create_subprocess_exec
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from faults.cluster import run_cluster
 from mesh import free_block
+from processes import run_service
 
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
@@ -20,41 +23,128 @@ from feedmesh.stored import last_of
 from feedmesh.streams import NEWS, PRICES, STATUS
 
 
-async def test_make_cluster_runs_three_servers_and_leaves_none(tmp_path: Path) -> None:
-    base = free_block(3)
-    ports = ",".join(str(base + number) for number in range(3))
+class MakeCluster:
+    """A running ``make cluster``: its process and what it has said."""
+
+    def __init__(self, process: Process, folder: Path) -> None:
+        self.process = process
+        self._folder = folder
+        self.said: list[str] = []
+
+    async def says(self, text: str, seconds: float = 60.0) -> str:
+        """Return the next line with *text* in it."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(seconds):
+            while line := (await self.process.stdout.readline()).decode():
+                self.said.append(line)
+                if text in line:
+                    return line.strip()
+        raise AssertionError(f"not said: {text!r}\n" + "".join(self.said))
+
+    def servers(self) -> dict[str, int]:
+        """Return the process ids of its servers, by the name of the node."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = entry.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if (
+                words[0].endswith(b"/nats-server")
+                and str(self._folder).encode() in (words[2])
+            ):
+                found[Path(words[2].decode()).stem] = int(entry.parent.name)
+        return found
+
+    async def stop(self) -> None:
+        """Stop it as Ctrl+C does: by a signal to the whole group in the foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        assert self.process.stdout is not None
+        async with asyncio.timeout(30):
+            rest = await self.process.stdout.read()
+            assert await self.process.wait() == 0, rest.decode()
+
+
+@asynccontextmanager
+async def make_cluster(folder: Path, ports: str) -> AsyncIterator[MakeCluster]:
+    """Run what ``make cluster`` runs, in *folder*."""
     process = await create_subprocess_exec(
         *(sys.executable, "-m", "launcher.cluster"),
-        cwd=tmp_path,
+        cwd=folder,
         env=dict(os.environ) | {"CLUSTER_PORTS": ports},
         stdout=PIPE,
         stderr=STDOUT,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    said: list[str] = []
+    running = MakeCluster(process, folder)
     try:
-        async with asyncio.timeout(60):
-            while not any("NATS_URL=" in line for line in said):
-                said.append((await process.stdout.readline()).decode())
-        url = next(line for line in said if "NATS_URL=" in line).partition("=")[2]
-        settings = ServiceSettings.from_env({"NATS_URL": url.strip()})
-        async with connect_bus(settings, "test") as bus:
-            assert await replicas(bus, NEWS) == 3
-        # As Ctrl+C does: to the whole group in the foreground.
-        os.killpg(process.pid, signal.SIGINT)
-        async with asyncio.timeout(30):
-            rest = await process.stdout.read()
-            assert await process.wait() == 0, rest.decode()
+        yield running
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    for number in range(3):
-        with_nobody = await asyncio.gather(
-            asyncio.open_connection("127.0.0.1", base + number), return_exceptions=True
-        )
-        assert isinstance(with_nobody[0], ConnectionRefusedError)
+        for pid in running.servers().values():
+            os.kill(pid, signal.SIGKILL)
+
+
+def three_ports() -> str:
+    base = free_block(3)
+    return ",".join(str(base + number) for number in range(3))
+
+
+async def test_make_cluster_survives_a_kill_and_leaves_nothing(tmp_path: Path) -> None:
+    ports = three_ports()
+    async with make_cluster(tmp_path, ports) as cluster:
+        url = (await cluster.says("NATS_URL=")).partition("=")[2]
+        settings = ServiceSettings.from_env({"NATS_URL": url})
+        edge_env = {"NATS_URL": url, "EDGE_PORT": "0", "OPS_PORT": "0"}
+        async with (
+            connect_bus(settings, "test") as bus,
+            run_service("edge", edge_env) as edge,
+        ):
+            assert await replicas(bus, NEWS) == 3
+            await edge.ready(60)
+            for name, pid in cluster.servers().items():
+                os.kill(pid, signal.SIGKILL)
+                await cluster.says(f"{name} ended; starting it again")
+                await stored(bus, name)
+            await edge.ready(60)
+            assert await edge.stop() == 0
+        assert len(cluster.servers()) == 3
+        await cluster.stop()
+        assert cluster.servers() == {}
+
+    # On the same data, a second time.
+    async with make_cluster(tmp_path, ports) as cluster:
+        await cluster.says("NATS_URL=")
+        async with connect_bus(settings, "test") as bus:
+            assert await replicas(bus, NEWS) == 3
+        async with make_cluster(tmp_path, ports) as second:
+            await second.says("feedmesh: a cluster runs already, on")
+            assert await second.process.wait() == 1
+        await cluster.stop()
+        assert cluster.servers() == {}
+
+
+async def test_make_cluster_names_a_port_that_is_taken(tmp_path: Path) -> None:
+    nobody = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with nobody:
+        taken = nobody.sockets[0].getsockname()[1]
+        async with make_cluster(tmp_path, f"{taken},5001,5002") as cluster:
+            await cluster.says(f"feedmesh: port {taken} is in use; set CLUSTER_PORTS")
+            assert await cluster.process.wait() == 1
+
+
+async def stored(bus: Bus, text: str) -> None:
+    """Have the streams store something, as soon as somebody decides."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await bus.request("news.article", text.encode(), timeout=2)
+            except BusError:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 async def test_a_node_is_lost_and_comes_back(tmp_path: Path) -> None:

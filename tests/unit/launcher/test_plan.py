@@ -31,6 +31,7 @@ def test_without_keys_everything_is_simulated() -> None:
         "edge",
         "ingest-fmp",
         "ingest-ls",
+        "prober",
     ]
     assert made.simulated == ("fmp", "ls")
     assert env(made, "ingest-fmp")["FMP_STOCKS_URL"] == "ws://127.0.0.1:9101"
@@ -99,4 +100,4 @@ def test_no_key_is_ever_on_a_command_line() -> None:
 def test_every_service_has_an_ops_port_of_its_own() -> None:
     made = plan()
 
-    assert len(set(made.ops_urls.values())) == 3
+    assert len(set(made.ops_urls.values())) == 4

@@ -4,13 +4,15 @@ Three NATS servers on this machine with the settings of production: ``make clust
 What a single server cannot show is seen here: elections, replicas, the loss of a node.
 JetStream writes every message through to the disk before it confirms it
 (``sync_interval: always``); with the server's own default, two minutes, confirmed
-messages are lost when the power fails.
+messages are lost when the power fails. A server that ends, or is killed to see what
+happens, is started again.
 
 :func:`node_config` is what the fault tests run on, too.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import sys
@@ -18,7 +20,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,30 +154,55 @@ def _free(candidates: range, is_free: Callable[[int], bool]) -> list[int]:
 
 def processes(nodes: Sequence[Node], configs: Sequence[Path]) -> list[Process]:
     """Return what to start: a server for each node, and who makes the streams."""
-    server = Path(sys.executable).parent / "nats-server"
     streams = [sys.executable, "-m", "feedmesh", "streams"]
     streams += ["--keep", "--replicas", str(len(nodes))]
     return [
         *(
-            Process(
-                node.name,
-                "exec " + shlex.join([str(server), "--config", str(config)]),
-            )
+            Process(node.name, _again_and_again(node, config))
             for node, config in zip(nodes, configs, strict=True)
         ),
         Process("streams", "exec " + shlex.join(streams), {"NATS_URL": urls(nodes)}),
     ]
 
 
+def _again_and_again(node: Node, config: Path) -> str:
+    # The shell ends with the server, as it is asked to while it waits for it.
+    server = Path(sys.executable).parent / "nats-server"
+    run = shlex.join([str(server), "--config", str(config)])
+    told = f"echo '{node.name} ended; starting it again'"
+    return f"trap 'exit 0' INT TERM; while :; do {run}; {told}; sleep 1; done"
+
+
 def main() -> None:
     """Run the cluster until Ctrl+C; its data stays for the next time."""
     data = _DATA.absolute()
+    data.mkdir(parents=True, exist_ok=True)
     try:
-        nodes = choose_nodes(os.environ, _is_free)
+        with _alone(data):
+            code = _run(choose_nodes(os.environ, _is_free), data)
     except PlanError as error:
         print(f"feedmesh: {error}", file=sys.stderr)
         sys.exit(1)
-    data.mkdir(parents=True, exist_ok=True)
+    sys.exit(code)
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """
+    Keep others from running servers on the same files.
+
+    Raises:
+        PlanError: If somebody does.
+    """
+    with (data / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlanError(f"a cluster runs already, on {data}") from None
+        yield
+
+
+def _run(nodes: Sequence[Node], data: Path) -> int:
     configs = []
     for node in nodes:
         configs.append(data / f"{node.name}.conf")
@@ -187,7 +215,7 @@ def main() -> None:
     threading.Thread(target=_announce, args=(nodes,), daemon=True).start()
     manager.loop()
     # Asked to stop, by Ctrl+C or SIGTERM, is how this normally ends.
-    sys.exit(0 if manager.returncode in (130, 143) else manager.returncode)
+    return 0 if manager.returncode in (130, 143) else int(manager.returncode)
 
 
 def _announce(nodes: Sequence[Node]) -> None:

@@ -22,6 +22,7 @@ PortIsFree = Callable[[int], bool]
 _SIMULATOR_PORTS = 8
 _SIMULATOR_BASES = range(9100, 9200, 10)
 _NATS_PORTS = range(4222, 4322)
+_MONITOR_PORTS = range(8222, 8322)
 _OPS_PORTS = range(9201, 9301)
 
 # FMP documentation, "WebSocket" pages: one host for each kind of asset, and one for
@@ -39,7 +40,7 @@ _REAL_LS = {
 }
 # The simulator's ports, counted from the first.
 _FMP_OFFSETS = tuple(enumerate(_REAL_FMP, start=1))
-_SERVICES = ("edge", "ingest-fmp", "ingest-ls")
+_SERVICES = ("edge", "ingest-fmp", "ingest-ls", "prober")
 _DEFAULT_SYMBOLS = "AAPL,MSFT,NVDA,BRK-B,BTCUSD,ETHUSD,EURUSD,USDJPY"
 _DEFAULT_CODES = "005930,000660,035420,086520"
 
@@ -96,10 +97,13 @@ def make_plan(environ: Mapping[str, str], data: Path, is_free: PortIsFree) -> Pl
     ops = {name: ports.choose("", _OPS_PORTS) for name in _SERVICES}
     nats_url = environ.get("NATS_URL", "")
     bus: list[Process] = []
+    monitor = ""
     if not nats_url:
         nats_port = ports.choose("NATS_PORT", _NATS_PORTS)
+        monitor_port = ports.choose("", _MONITOR_PORTS)
         nats_url = f"nats://127.0.0.1:{nats_port}"
-        bus.append(_nats(nats_port, data))
+        monitor = f"http://127.0.0.1:{monitor_port}"
+        bus.append(_nats(nats_port, monitor_port, data))
     common = {"NATS_URL": nats_url}
     bus.append(Process("streams", _python("feedmesh", "streams", "--keep"), common))
     upstreams = _upstreams(environ, ports)
@@ -107,6 +111,10 @@ def make_plan(environ: Mapping[str, str], data: Path, is_free: PortIsFree) -> Pl
         "ingest-fmp": dict(upstreams.fmp),
         "ingest-ls": dict(upstreams.ls),
         "edge": {"EDGE_PORT": str(edge_port)},
+        "prober": {
+            "PROBER_EDGES": f"ws://{_shown(environ)}:{edge_port}/api/v3/stream",
+            "PROBER_NATS": monitor,
+        },
     }
     services = [
         Process(
@@ -178,8 +186,8 @@ class _Upstreams(NamedTuple):
 
 
 def _upstreams(environ: Mapping[str, str], ports: _Ports) -> _Upstreams:
-    fmp = {"FMP_SYMBOLS": _DEFAULT_SYMBOLS} | _REAL_FMP
-    ls = dict(_REAL_LS)
+    fmp = {"FMP_SYMBOLS": _DEFAULT_SYMBOLS, "FMP_CANARY": "1s"} | _REAL_FMP
+    ls = {"LS_CANARY": "1s"} | _REAL_LS
     simulated = []
     if not _has(environ, "FMP_API_KEY"):
         simulated.append("fmp")
@@ -202,12 +210,13 @@ def _upstreams(environ: Mapping[str, str], ports: _Ports) -> _Upstreams:
     return _Upstreams(fmp, ls, (_simulator(environ, base),), tuple(simulated))
 
 
-def _nats(port: int, data: Path) -> Process:
+def _nats(port: int, monitor_port: int, data: Path) -> Process:
     server = Path(sys.executable).parent / "nats-server"
     command = shlex.join(
         [
             *(str(server), "--addr", "127.0.0.1", "--port", str(port)),
             *("--jetstream", "--store_dir", str(data / "nats")),
+            *("--http_port", str(monitor_port)),
         ]
     )
     return Process("nats", f"exec {command}")

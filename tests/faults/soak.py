@@ -1,0 +1,281 @@
+"""
+Everything runs for an hour, and every 30 seconds something fails: ``make soak``.
+
+Three nodes, two replicas of both ingests, two edges and their clients. No ingest is
+killed, nor is the second edge, so that it can be seen whether they grow: memory as a
+slope, and what must be as it was once all is quiet again. ``SOAK_MINUTES`` makes it
+shorter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from faults.cluster import Cluster, run_cluster
+from faults.identity import unaccounted
+from faults.processes import paused
+from faults.proxy import FaultProxy, run_proxy
+from faults.readers import NewsReader
+from faults.results import record, slope
+from mesh import Simulator, free_block, start_simulator
+from pair import last_of
+from processes import ServiceProcess
+
+from feedmesh.bus import Bus
+from feedmesh.messages import decode_head
+from feedmesh.news import decode_news
+from feedmesh.stored import read_from
+from feedmesh.streams import NEWS
+
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
+BETWEEN_SECONDS = 30.0
+QUIET_SECONDS = 20.0
+SAMPLE_SECONDS = 5.0
+READERS = 20
+SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
+# Caches that are full before the memory counts, half an hour from the start.
+SMALL = {"EDGE_HISTORY": "5000", "EDGE_REPLAY": "500"}
+# Below that, a slope says nothing.
+SLOPE_MINUTES = 30.0
+# Scrapes and the clients of the test come and go.
+SPARE_DESCRIPTORS = 4
+
+pytestmark = pytest.mark.timeout(60 * MINUTES + 600)
+
+Fault = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Soak:
+    """Everything that runs, and what was seen of it."""
+
+    cluster: Cluster
+    bus: Bus
+    simulator: Simulator
+    proxies: list[FaultProxy]
+    replicas: dict[str, list[ServiceProcess]] = field(default_factory=dict)
+    edges: list[ServiceProcess] = field(default_factory=list)
+    edge_urls: list[str] = field(default_factory=list)
+    memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    @property
+    def lasting(self) -> dict[str, ServiceProcess]:
+        """The processes that nothing kills, by a name of their own."""
+        found = {
+            f"{module} {number}": replica
+            for module, replicas in self.replicas.items()
+            for number, replica in enumerate(replicas)
+        }
+        return found | {"edge": self.edges[1]}
+
+    async def node_dies(self, number: int) -> None:
+        node = self.cluster.nodes[number % 3]
+        await node.stop()
+        await asyncio.sleep(1)
+        await node.start()
+        await self.cluster.healthy()
+
+    async def node_sleeps(self, number: int) -> None:
+        async with self.cluster.nodes[number % 3].paused():
+            await asyncio.sleep(4)
+        await self.cluster.healthy()
+
+    async def links_are_reset(self, number: int) -> None:
+        for proxy in self.proxies:
+            proxy.reset()
+
+    async def links_are_dead(self, number: int) -> None:
+        for proxy in self.proxies:
+            proxy.set(black_hole=True)
+        await asyncio.sleep(12)
+        for proxy in self.proxies:
+            proxy.heal()
+
+    async def leaders_sleep(self, number: int) -> None:
+        for replicas in self.replicas.values():
+            for replica in replicas:
+                if last_of(replica, "leading", "standing by") == "leading":
+                    async with paused(replica.process.pid):
+                        await asyncio.sleep(2)
+                    break
+
+    async def edge_dies(self, number: int) -> None:
+        await self.edges[0].stop(signal.SIGKILL)
+        await self.edges[0].start()
+        await self.edges[0].event("clients are served")
+
+    async def sample(self) -> None:
+        """Note how much memory each process has, for ever."""
+        now = asyncio.get_running_loop().time
+        while True:
+            for name, service in self.lasting.items():
+                status = Path(f"/proc/{service.process.pid}/status").read_text()
+                line = next(x for x in status.splitlines() if x.startswith("VmRSS"))
+                mib = int(line.split()[1]) / 1024
+                self.memory.setdefault(name, []).append((now() / 3600, mib))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def held(self) -> dict[str, int]:
+        """Return descriptors, tasks and subscriptions, by service."""
+        found: dict[str, int] = {}
+
+        def add(name: str, count: int) -> None:
+            # Of both replicas together: who leads has more of everything.
+            found[name] = found.get(name, 0) + count
+
+        for name, service in self.lasting.items():
+            descriptors = os.listdir(f"/proc/{service.process.pid}/fd")
+            add(f"{name.split()[0]} descriptors", len(descriptors))
+            tasks = await service.metric("feedmesh_tasks")
+            add(f"{name.split()[0]} tasks", int(tasks))
+        async with httpx.AsyncClient() as http:
+            for node in self.cluster.nodes:
+                url = f"{node.plan.monitor_url}/connz?limit=1000"
+                for connection in (await http.get(url)).json()["connections"]:
+                    who = connection["name"].split("-")[0]
+                    add(f"{who} subscriptions", connection["subscriptions"])
+        return found
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Soak]:
+    """Run everything while the context is open."""
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(run_cluster(folder))
+        bus = await stack.enter_async_context(cluster.bus())
+        simulator = await start_simulator(
+            stack, "--rate", "200", "--news-rate", "60", "--fmp-slot", "kick_old"
+        )
+        soak = Soak(cluster, bus, simulator, [])
+
+        async def through_proxy(name: str) -> str:
+            url = urlsplit(simulator.urls[name])
+            proxy = await stack.enter_async_context(run_proxy(url.port or 0))
+            soak.proxies.append(proxy)
+            return url._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
+
+        async def start(module: str, **env: str) -> ServiceProcess:
+            common = {"NATS_URL": cluster.url, "OPS_PORT": "0"}
+            service = ServiceProcess(module, common | env)
+            await service.start()
+            stack.push_async_callback(service.stop, signal.SIGKILL)
+            return service
+
+        upstream = {
+            "ingest_fmp": {
+                f"FMP_{kind.upper()}_URL": await through_proxy(f"fmp_{kind}_url")
+                for kind in ("stocks", "crypto", "forex")
+            }
+            | {"FMP_SYMBOLS": SYMBOLS, "FMP_PING": "3s"},
+            "ingest_ls": {
+                "LS_REST_URL": simulator.urls["ls_rest_url"],
+                "LS_WS_URL": await through_proxy("ls_ws_url"),
+            },
+        }
+        for module, env in upstream.items():
+            soak.replicas[module] = [await start(module, **env) for _ in range(2)]
+        base = free_block(2)
+        for port in (base, base + 1):
+            edge = await start("edge", EDGE_PORT=str(port), **SMALL)
+            soak.edges.append(edge)
+            soak.edge_urls.append(f"ws://127.0.0.1:{port}/api/v3/stream")
+        for service in (*soak.lasting.values(), *soak.edges):
+            await service.ready(60)
+        yield soak
+
+
+async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with running(tmp_path) as soak, asyncio.TaskGroup() as group:
+        readers = [NewsReader(soak.edge_urls, 1) for _ in range(READERS)]
+        tasks = [group.create_task(reader.run()) for reader in readers]
+        tasks.append(group.create_task(soak.sample()))
+        async with asyncio.timeout(60):
+            while not all(reader.heard for reader in readers):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(QUIET_SECONDS)
+        before = await soak.held()
+        kinds = (
+            *(soak.node_dies, soak.links_are_reset, soak.leaders_sleep),
+            *(soak.edge_dies, soak.node_sleeps, soak.links_are_dead),
+        )
+        ends = loop.time() + 60 * MINUTES
+        faults = 0
+        for fault in itertools.cycle(kinds):
+            due = loop.time() + BETWEEN_SECONDS
+            if due > ends:
+                break
+            await fault(faults)
+            faults += 1
+            await asyncio.sleep(max(0.0, due - loop.time()))
+        await asyncio.sleep(2 * QUIET_SECONDS)
+        after = await soak.held()
+        await soak.simulator.call("POST", "/generate", prices=False, news=False)
+        ingests = [r for replicas in soak.replicas.values() for r in replicas]
+        unaccounted_events = await unaccounted(*ingests)
+        stored = await stored_news(soak.bus)
+        async with asyncio.timeout(60):
+            while any(reader.heard[-1] != stored[-1] for reader in readers):
+                await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+
+    slopes = {name: slope(second_half(points)) for name, points in soak.memory.items()}
+    worst = max(slopes, key=lambda name: slopes[name])
+    grown = {name: after.get(name, 0) - count for name, count in before.items()}
+    record(
+        "soak, a fault every 30 s",
+        {
+            "minutes": MINUTES,
+            "faults": faults,
+            "news": len(stored),
+            "news_duplicated": len(stored) - len(set(stored)),
+            "news_missed_by_clients": sum(
+                len(set(stored[stored.index(r.heard[0]) :]) - set(r.heard))
+                for r in readers
+            ),
+            "unaccounted_events": unaccounted_events,
+            "memory_slope_mib_per_h": round(slopes[worst], 2),
+            "memory_slope_of": worst,
+            "more_descriptors": most(grown, "descriptors"),
+            "more_tasks": most(grown, "tasks"),
+            "more_subscriptions": most(grown, "subscriptions"),
+        },
+        at_most={
+            "news_duplicated": 0,
+            "news_missed_by_clients": 0,
+            "unaccounted_events": 0,
+            "more_descriptors": SPARE_DESCRIPTORS,
+            "more_tasks": 0,
+            "more_subscriptions": 0,
+        }
+        | ({"memory_slope_mib_per_h": 1} if MINUTES >= SLOPE_MINUTES else {}),
+        at_least={"faults": 2 * MINUTES - 2},
+    )
+
+
+def most(grown: dict[str, int], what: str) -> int:
+    return max(count for name, count in grown.items() if name.endswith(what))
+
+
+def second_half(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return what was seen after the caches had filled."""
+    return points[len(points) // 2 :]
+
+
+async def stored_news(bus: Bus) -> list[str]:
+    return [
+        decode_news(decode_head(message.payload)[1]).realkey
+        async for message in read_from(bus, NEWS, 1, "news.*")
+    ]
