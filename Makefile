@@ -7,11 +7,13 @@ BIN := $(VENV)/bin
 PACKAGES := shared $(sort $(dir $(wildcard services/*/pyproject.toml)))
 SOURCES := shared/src $(wildcard services/*/src) tests
 STAMP := $(VENV)/.ready
+# What checks the manifests has dependencies of its own.
+CHECKS := $(VENV)/k8s
 # Two at a time; the tests of one file share what they start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak bench bench-quick bench-full lint format types check lock clean
+.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -59,6 +61,25 @@ bench-quick: setup ## the same, roughly, 5 min
 bench-full: setup ## the same, exactly, 45 min
 	cd tests && ../$(BIN)/python -m bench --full --save
 
+$(CHECKS)/.ready: k8s/requirements.txt $(STAMP)
+	$(PYTHON) -m venv --without-pip $(CHECKS)
+	$(BIN)/uv pip install --quiet --python $(CHECKS)/bin/python --require-hashes -r k8s/requirements.txt
+	@touch $@
+
+k8s-check: setup $(CHECKS)/.ready ## check the manifests and the Dockerfile, without a cluster
+	$(CHECKS)/bin/hadolint Dockerfile
+	$(CHECKS)/bin/python k8s/check.py
+	$(BIN)/python -m pytest -q tests/unit/test_k8s.py tests/unit/test_images.py
+
+images: setup ## build the images with Docker
+	$(BIN)/python images/build.py
+
+rehearse: setup ## run what k8s/overlays/prod renders to as containers, and disturb it
+	PYTHONPATH=tests $(BIN)/python -m rehearse
+
+test-containers: setup ## run the integration tests against NATS in containers
+	TEST_NATS=container $(PYTEST) tests/integration
+
 lint: setup ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,6 +96,7 @@ check: lint types test ## everything that must hold
 lock: ## pin the newest versions of requirements.in, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
+	$(BIN)/python images/lock.py
 
 clean: ## remove what make and the tests have made, the data of make run included
 	rm -rf $(VENV) .data .pytest_cache .mypy_cache .ruff_cache .hypothesis

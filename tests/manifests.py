@@ -74,7 +74,7 @@ class Cluster:
         return self.of("Deployment", "StatefulSet", "Job")
 
     def environment(self, workload: Manifest) -> dict[str, str]:
-        """Return what its container is given; what only a cluster knows has its name."""
+        """Return what its container is given; what a cluster fills in has its name."""
         given: dict[str, str] = {}
         container = container_of(workload)
         for source in container.get("envFrom", ()):

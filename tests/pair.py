@@ -336,12 +336,15 @@ async def run_pair(
     **env: str,
 ) -> AsyncIterator[Pair]:
     """Run a server and *count* replicas of *module* while the context is open."""
-    async with run_nats(folder / "nats") as nats, open_bus(nats) as bus:
-        async with run_replicas(
+    async with (
+        run_nats(folder / "nats") as nats,
+        open_bus(nats) as bus,
+        run_replicas(
             folder, bus, nats.url, module, *arguments, count=count, spool=spool, **env
-        ) as pair:
-            pair.nats = nats
-            yield pair
+        ) as pair,
+    ):
+        pair.nats = nats
+        yield pair
 
 
 @asynccontextmanager

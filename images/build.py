@@ -1,0 +1,131 @@
+"""
+Builds the images and says how large they are: `make images`.
+
+Wheels come from the package index into images/wheels first, checked by hash, so that
+the builds themselves need no network. BASE names the image to build on; without it, and
+where the engine has no ``debian:12-slim``, one is made with debootstrap. A bill of
+materials of each image, CycloneDX, goes to images/sbom.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lock import IMAGES, OTHERS
+from sbom import bill_of_materials
+
+
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "images"
+PUBLIC_BASE = "debian:12-slim"
+OWN_BASE = "feedmesh/base"
+PACKAGES = "binutils,python3,python3-venv,ca-certificates,tzdata"
+LIMIT = 90_000_000
+
+
+def main() -> None:
+    """Build all, or those that are named."""
+    names = sys.argv[1:] or ["nats", *IMAGES]
+    fetch([*OTHERS, *(name for name in names if name in IMAGES)])
+    base = os.environ.get("BASE") or find_base()
+    (HERE / "sbom").mkdir(exist_ok=True)
+    too_large = []
+    for name in names:
+        tag = f"feedmesh/{name}"
+        build(name, tag, base)
+        size = int(docker("image", "inspect", "--format", "{{.Size}}", tag))
+        bill = bill_of_materials(tag, contents(tag))
+        if name in IMAGES and python_packages(bill) != pinned(name):
+            sys.exit(f"{tag} does not hold what images/{name}.txt says")
+        path = HERE / "sbom" / f"{name}.cdx.json"
+        path.write_text(json.dumps(bill, indent=2) + "\n")
+        print(f"{tag}: {size / 1e6:.0f} MB, {len(bill['components'])} components")
+        if size > LIMIT:
+            too_large.append(tag)
+    if too_large:
+        sys.exit(f"larger than {LIMIT / 1e6:.0f} MB: {', '.join(too_large)}")
+
+
+def python_packages(bill: dict[str, Any]) -> set[str]:
+    """Return the Python packages that *bill* lists, ours left out."""
+    found = [c["purl"].removeprefix("pkg:pypi/") for c in bill["components"]]
+    return {p for p in found if "/" not in p and not p.startswith("feedmesh")}
+
+
+def pinned(name: str) -> set[str]:
+    """Return what the image *name* should hold, ours left out."""
+    text = (HERE / f"{name}.txt").read_text()
+    pins = re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE)
+    return {f"{name}@{version}" for name, version in pins}
+
+
+def fetch(names: list[str]) -> None:
+    """Bring the wheels of the images *names* to images/wheels."""
+    for name in names:
+        run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--no-build-isolation", "--require-hashes"),
+            *("--requirement", HERE / f"{name}.txt", "--dest", HERE / "wheels"),
+        )
+
+
+def find_base() -> str:
+    """Return an image to build on that the engine has, making one if need be."""
+    for name in (PUBLIC_BASE, OWN_BASE):
+        if docker("images", "--quiet", name):
+            return name
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "base.tar"
+        run(
+            *("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"),
+            *(Path(folder) / "root", "http://deb.debian.org/debian"),
+            stdout=subprocess.DEVNULL,
+        )
+        run("tar", "-C", Path(folder) / "root", "-cf", archive, ".")
+        docker("import", str(archive), OWN_BASE)
+    return OWN_BASE
+
+
+def build(name: str, tag: str, base: str) -> None:
+    """Build the image *name* as *tag* on *base*."""
+    what = (
+        ["--target", "nats"] if name == "nats" else ["--build-arg", f"SERVICE={name}"]
+    )
+    docker(
+        "build", "--quiet", "--build-arg", f"BASE={base}", *what, "-t", tag, str(ROOT)
+    )
+
+
+def contents(tag: str) -> bytes:
+    """Return the files of the image *tag*, as a tar archive."""
+    container = docker("create", tag)
+    try:
+        return subprocess.run(
+            ["docker", "export", container], check=True, stdout=subprocess.PIPE
+        ).stdout
+    finally:
+        docker("rm", container)
+
+
+def docker(*arguments: str) -> str:
+    """Return what the command of Docker says."""
+    return run("docker", *arguments, stdout=subprocess.PIPE).strip()
+
+
+def run(*command: str | Path, stdout: int | None = None) -> str:
+    """Return what *command* says on *stdout*; its failure is ours."""
+    answer = subprocess.run(command, stdout=stdout, text=True)
+    if answer.returncode:
+        sys.exit(f"failed: {' '.join(map(str, command))}\n{answer.stdout or ''}")
+    return answer.stdout or ""
+
+
+if __name__ == "__main__":
+    main()
