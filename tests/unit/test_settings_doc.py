@@ -12,6 +12,7 @@ from edge.settings import Settings as EdgeSettings
 from feedmesh.settings import ServiceSettings
 from ingest_fmp.settings import Settings as FmpSettings
 from ingest_ls.settings import Settings as LsSettings
+from prober.settings import Settings as ProberSettings
 
 
 PAGE = Path(__file__).parents[2] / "docs/settings.md"
@@ -20,6 +21,7 @@ MODELS: dict[str, type[ServiceSettings]] = {
     "ingest-fmp": FmpSettings,
     "ingest-ls": LsSettings,
     "edge": EdgeSettings,
+    "prober": ProberSettings,
 }
 HEAD = """\
 # Settings
@@ -48,6 +50,8 @@ def default(model: type[ServiceSettings], name: str) -> str:
         return ""
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"
+    if name == "OTEL_TRACES_SAMPLER_ARG":
+        return f"`{value:g}`"
     if isinstance(value, float):
         minutes, seconds = divmod(value, 60)
         return f"`{minutes:g}m`" if minutes and not seconds else f"`{value:g}s`"

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -33,6 +34,7 @@ from feedmesh.streams import ensure_streams
 logger = logging.getLogger(__name__)
 
 _KEEP_SECONDS = 0.5
+_PATIENCE_SECONDS = 30.0
 
 
 def main() -> None:
@@ -101,7 +103,8 @@ async def _run(settings: ServiceSettings, arguments: argparse.Namespace) -> None
                     stop, keep=partial(_keep_streams, bus, arguments.replicas)
                 )
             else:
-                await ensure_streams(bus.nc.jetstream(), arguments.replicas)
+                making = _make_streams(bus, arguments.replicas, _PATIENCE_SECONDS)
+                await unless_stopped(stop, making)
 
 
 async def _print_messages(
@@ -130,14 +133,23 @@ async def _keep_streams(bus: Bus, replicas: int) -> None:
     while True:
         await doubt.wait()
         doubt.clear()
-        pauses = backoff(0.05, _KEEP_SECONDS)
-        while True:
-            try:
-                await ensure_streams(bus.nc.jetstream(), replicas)
-                break
-            except BusError as error:
-                logger.debug("streams: %s", error)
-                await asyncio.sleep(next(pauses))
+        await _make_streams(bus, replicas, math.inf)
+
+
+async def _make_streams(bus: Bus, replicas: int, patience: float) -> None:
+    # Servers that have just started need seconds until they agree on anything.
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    pauses = backoff(0.05, _KEEP_SECONDS)
+    while True:
+        try:
+            await ensure_streams(bus.nc.jetstream(), replicas)
+            return
+        except BusError as error:
+            if loop.time() - began >= patience:
+                raise
+            logger.debug("streams: %s", error)
+            await asyncio.sleep(next(pauses))
 
 
 if __name__ == "__main__":

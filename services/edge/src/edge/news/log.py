@@ -17,6 +17,7 @@ from memory if it is recent and from the stream if not. No client has a queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,7 @@ __all__ = ["BusNewsStream", "NewsLog", "NewsStream", "Page", "Recovery", "Replay
 logger = logging.getLogger(__name__)
 
 _RECENT = 4000
+_CANARIES = 100
 # Items lie among epochs and copies for symbols; this many messages hold enough items.
 _LOOK_BACK = 20_000
 _SWEEP_SECONDS = 1.0
@@ -146,6 +148,7 @@ class NewsLog:
         self._metrics = metrics
         self._replay_limit = replay_limit
         self._recent: deque[Entry] = deque(maxlen=_RECENT)
+        self._canaries: deque[StoredItem] = deque()
         self._identity = ""
         self._read_to = 0
         # All entries past this number, up to the position, are in `_recent`.
@@ -358,6 +361,7 @@ class NewsLog:
     def _start_over(self, state: StreamState) -> None:
         self._identity = state.identity
         self._recent.clear()
+        self._canaries.clear()
         self._read_to = max(state.first - 1, state.last - _LOOK_BACK, 0)
         self._complete_from = self._read_to
 
@@ -369,16 +373,16 @@ class NewsLog:
                 extra={"after": entry.after, "to": entry.sequence},
             )
         elif entry.news_type == NEWS_TYPE:
-            self._forget_canary()
+            self._note_canary(entry)
         else:
             self._metrics.news_items.inc()
         if len(self._recent) == _RECENT:
             self._complete_from = self._recent[0].sequence
         self._recent.append(entry)
 
-    def _forget_canary(self) -> None:
-        # Only the newest is kept: on a quiet day they would crowd out the news.
-        for entry in reversed(self._recent):
-            if isinstance(entry, StoredItem) and entry.news_type == NEWS_TYPE:
-                self._recent.remove(entry)
-                return
+    def _note_canary(self, entry: StoredItem) -> None:
+        # Only the newest are kept: on a quiet day they would crowd out the news.
+        self._canaries.append(entry)
+        if len(self._canaries) > _CANARIES:
+            with contextlib.suppress(ValueError):
+                self._recent.remove(self._canaries.popleft())

@@ -1,0 +1,1 @@
+"""Looks at a deployment from outside, as a client and as an operator would."""

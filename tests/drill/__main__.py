@@ -1,0 +1,202 @@
+"""Run the faults that are named, or all; print and keep what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from drill.faults import FAULTS, Fault
+from drill.rig import Rig, run_rig
+from unit.monitoring.shown import DASHBOARDS
+
+
+FOLDER = Path(__file__).parent
+_WARM_SECONDS = 120.0
+_TOLD_SECONDS = 90.0
+_BUSY = 2.0 * (os.cpu_count() or 1)
+_RESOLVED_SECONDS = 120.0
+# A fault is left alone until both have had their time.
+_PATIENCE = 30.0
+_QUIET_SECONDS = 300.0
+
+
+class Outcome(NamedTuple):
+    """
+    What came of a fault; times in seconds, None if it never came.
+
+    `load` is the machine's, for what others did on it meanwhile.
+    """
+
+    fault: str
+    what: str
+    right: str
+    told_after: float | None
+    also: list[str]
+    wrong: list[str]
+    resolved_after: float | None
+    load: float
+    at: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was told in time, alone, and was over in time."""
+        return (
+            self.told_after is not None
+            and self.told_after <= _TOLD_SECONDS
+            and not self.wrong
+            and self.resolved_after is not None
+            and self.resolved_after <= _RESOLVED_SECONDS
+        )
+
+
+async def _until(condition: object, seconds: float) -> float | None:
+    assert callable(condition)
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        if condition():
+            return time.monotonic() - began
+        await asyncio.sleep(0.2)
+    return None
+
+
+async def run_fault(rig: Rig, fault: Fault) -> Outcome:
+    """Break, wait, repair, wait."""
+    watch = rig.watch
+    if await _until(lambda: not watch.firing(), _QUIET_SECONDS) is None:
+        for service in (*rig.fmp, rig.ls, rig.edge, rig.prober):
+            print(service.module, *service.lines[-25:], sep="\n")
+        raise AssertionError(f"something else is wrong: {watch.firing()}")
+    start = len(watch.told)
+    began = time.monotonic()
+    async with fault.broken(rig):
+        await _until(lambda: fault.right in watch.firing(), _TOLD_SECONDS + _PATIENCE)
+        told = next((t.at for t in watch.told[start:] if t.name == fault.right), None)
+        # What comes with it comes soon after.
+        await asyncio.sleep(10)
+    resolved = await _until(
+        lambda: not watch.firing(), _RESOLVED_SECONDS + 2 * _PATIENCE
+    )
+    names = {t.name for t in watch.told[start:] if t.firing} - {fault.right}
+    return Outcome(
+        fault=fault.name,
+        what=fault.what,
+        right=fault.right,
+        told_after=None if told is None else round(told - began, 1),
+        also=sorted(names & fault.also),
+        wrong=sorted(names - fault.also),
+        resolved_after=None if resolved is None else round(resolved, 1),
+        load=round(os.getloadavg()[1], 1),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+async def ask_every_panel(rig: Rig) -> dict[str, object]:
+    """Ask Prometheus what the panels ask; return how many answers were empty."""
+    empty = []
+    count = 0
+    for name, board in DASHBOARDS.items():
+        for panels in board.rows.values():
+            for panel in panels:
+                for query in panel.queries:
+                    count += 1
+                    asked = query.expr.replace("$__rate_interval", "1m")
+                    if not await rig.watch.query(asked):
+                        empty.append(f"{name}: {panel.title}: {query.expr}")
+    return {"queries": count, "empty": empty}
+
+
+def _both(one: dict[str, object], other: dict[str, object]) -> dict[str, object]:
+    empty = [one["empty"], other["empty"]]
+    assert isinstance(empty[0], list)
+    assert isinstance(empty[1], list)
+    return one | {"empty": [line for line in empty[0] if line in empty[1]]}
+
+
+def write_results(outcomes: list[Outcome], panels: dict[str, object] | None) -> None:
+    """Keep *outcomes*, in place of older ones of the same faults."""
+    file = FOLDER / "results.json"
+    kept = json.loads(file.read_text()) if file.exists() else {"faults": {}}
+    kept["faults"] |= {o.fault: o._asdict() | {"passed": o.passed} for o in outcomes}
+    if panels is not None:
+        kept["panels"] = panels
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    (FOLDER / "RESULTS.md").write_text(table(kept))
+
+
+def table(kept: dict[str, dict[str, dict[str, object]]]) -> str:
+    """Return the page that shows what is kept."""
+    rows = []
+    for fault in FAULTS:
+        one = kept["faults"].get(fault.name)
+        if one is None:
+            rows.append(f"| {fault.what} | {fault.right} | not run yet | | | | |")
+            continue
+        lists = (", ".join(one[key]) for key in ("also", "wrong"))  # type: ignore[arg-type]
+        also, wrong = (text.replace("Feedmesh", "") for text in lists)
+        rows.append(
+            f"| {fault.what} | {fault.right} | {one['told_after']} | {also} | {wrong}"
+            f" | {one['resolved_after']} | {'yes' if one['passed'] else '**no**'} |"
+        )
+    panels = kept.get("panels", {})
+    empty: list[str] = panels.get("empty", [])  # type: ignore[assignment]
+    lines = "\n".join(f"- {line}" for line in empty)
+    return (
+        "# What the drill has found\n\n"
+        f"`make drill`; told within {_TOLD_SECONDS:g} s, nothing wrong, resolved within"
+        f" {_RESOLVED_SECONDS:g} s of the repair.\nOn two shared cores, with everything"
+        " on the same machine.\n\n"
+        "| fault | the right alert | told after s | also right | wrong |"
+        " resolved after s | passed |\n|---|---|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\n"
+        f"Of {panels.get('queries', 0)} queries of the dashboards, all were"
+        f" understood and {len(empty)} had no answer:\n\n{lines}\n"
+    )
+
+
+async def main(names: list[str]) -> int:
+    """Run the faults called *names*, or all; return the exit code."""
+    for tool in ("prometheus", "prometheus-alertmanager"):
+        if shutil.which(tool) is None:
+            print(f"{tool} is missing: apt-get install {tool}", file=sys.stderr)
+            return 1
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    outcomes = []
+    with contextlib.suppress(PermissionError):
+        # What shares the machine shall not pass for a fault.
+        os.nice(-10)
+    with tempfile.TemporaryDirectory() as folder:
+        async with run_rig(Path(folder)) as rig:
+            print(f"warming up for {_WARM_SECONDS:g} s", flush=True)
+            await asyncio.sleep(_WARM_SECONDS)
+            panels = await ask_every_panel(rig)
+            print(json.dumps(panels), flush=True)
+            write_results([], panels)
+            for fault in chosen:
+                outcome = await run_fault(rig, fault)
+                if not outcome.passed and outcome.load > _BUSY:
+                    # On a machine that is short of time, what is late is not ours.
+                    print(json.dumps(outcome._asdict()), flush=True)
+                    outcome = await run_fault(rig, fault)
+                print(json.dumps(outcome._asdict()), flush=True)
+                outcomes.append(outcome)
+                write_results([outcome], None)
+                # What is left of a fault must not be taken for the next one's.
+                await asyncio.sleep(20)
+            # Now there is something of everything.
+            later = await ask_every_panel(rig)
+            write_results([], _both(panels, later))
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))

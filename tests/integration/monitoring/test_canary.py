@@ -1,0 +1,105 @@
+"""Canaries go the whole way, and nobody meets them who does not ask for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from mesh import Mesh, run_mesh
+from processes import ServiceProcess, run_service
+
+from feedmesh.ingest.accounting import accounts_of
+
+
+CANARIES = {"FMP_CANARY": "200ms", "LS_CANARY": "200ms"}
+
+
+@pytest.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
+    async with run_mesh(tmp_path, env=CANARIES) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+async def prober(mesh: Mesh) -> AsyncIterator[ServiceProcess]:
+    env = {
+        "PROBER_EDGES": f"ws://127.0.0.1:{mesh.edge_port}/api/v3/stream",
+        "PROBER_NEWS_AGE": "3s",
+        "PROBER_PRICE_AGE": "1s",
+        "OPS_PORT": "0",
+    }
+    async with run_service("prober", env) as prober:
+        await prober.ready()
+        yield prober
+
+
+async def seen(prober: ServiceProcess, **labels: str) -> float:
+    return await prober.metric("feedmesh_prober_canaries_total", **labels)
+
+
+async def until_seen(prober: ServiceProcess, count: int, **labels: str) -> None:
+    async with asyncio.timeout(40):
+        while await seen(prober, result="seen", **labels) < count:
+            await asyncio.sleep(0.1)
+
+
+async def test_they_come_in_order_to_whom_asked_for_them_and_to_nobody_else(
+    mesh: Mesh, prober: ServiceProcess
+) -> None:
+    news = {"op": "subscribe", "channel": "news"}
+    older, newer = mesh.news(), mesh.listen("/api/v3/stream", news)
+    await until_seen(prober, 10, feed="fmp", kind="price")
+    await until_seen(prober, 10, feed="ls", kind="price")
+    await until_seen(prober, 2, feed="ls", kind="news")
+
+    for result in ("lost", "late", "repeated"):
+        assert await seen(prober, result=result) == 0
+    latency = "feedmesh_prober_latency_seconds"
+    assert await prober.metric(f"{latency}_count", kind="price") >= 20
+    assert await prober.metric(f"{latency}_sum", kind="price") > 0
+    checks = "feedmesh_prober_availability_checks_total"
+    assert await prober.metric(checks, result="good") > 0
+    await nobody_else_met_them(mesh, older.heard + newer.heard)
+    for module in ("ingest_fmp", "ingest_ls"):
+        await all_are_accounted_for(mesh.services[module])
+
+
+async def nobody_else_met_them(mesh: Mesh, heard: list[str]) -> None:
+    async with httpx.AsyncClient(base_url=mesh.url) as http:
+        news = (await http.get("/api/v3/news?limit=100")).json()["items"]
+        cache = (await http.get("/api/v2/realtime/cache")).json()
+        prices = (await http.get("/api/v3/prices?limit=100")).text
+    upstream = await mesh.simulator.call("GET", "/stats")
+
+    assert heard
+    assert news == []
+    assert not [text for text in heard if "canary" in text.lower()]
+    assert "CANARY" not in str(cache) + prices + str(upstream["targets"])
+
+
+async def all_are_accounted_for(service: ServiceProcess) -> None:
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{await service.ops()}/metrics")).text
+    accounts = accounts_of(text)
+
+    assert accounts.missing in (-1, 0, 1)  # one may be under way
+    assert accounts.published > 0
+
+
+async def test_an_edge_that_is_gone_is_seen(mesh: Mesh, prober: ServiceProcess) -> None:
+    await until_seen(prober, 3, feed="fmp", kind="price")
+    checks = "feedmesh_prober_freshness_checks_total"
+    assert await prober.metric(checks, kind="price", result="bad") == 0
+
+    await mesh.services["edge"].stop()
+
+    async with asyncio.timeout(20):
+        while await prober.metric(checks, kind="price", result="bad") < 2:
+            await asyncio.sleep(0.2)
+    checks = "feedmesh_prober_availability_checks_total"
+    async with asyncio.timeout(20):
+        while await prober.metric(checks, result="bad") < 2:
+            await asyncio.sleep(0.2)
