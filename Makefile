@@ -13,7 +13,7 @@ CHECKS := $(VENV)/k8s
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
+.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,12 @@ faults: setup ## run the fault suites at full length; SUITES="replicas nodes" fo
 
 soak: setup ## an hour with a fault every 30 s
 	$(BIN)/python tests/faults soak
+
+drill: setup ## have alerts raised by faults, with a real Prometheus
+	cd tests && ../$(BIN)/python -m drill
+
+dashboards: setup ## make the dashboards and their pictures anew
+	cd tests/unit && ../../$(BIN)/python -m monitoring.dashboards
 
 bench: setup ## compare the edge with other gateways, 25 min; nothing else should run
 	cd tests && ../$(BIN)/python -m bench --save

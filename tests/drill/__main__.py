@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -169,6 +170,11 @@ async def main(names: list[str]) -> int:
         if shutil.which(tool) is None:
             print(f"{tool} is missing: apt-get install {tool}", file=sys.stderr)
             return 1
+    running = asyncio.current_task()
+    assert running is not None
+    # In the background too, whatever was started ends with us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     chosen = [fault for fault in FAULTS if not names or fault.name in names]
     outcomes = []
     with contextlib.suppress(PermissionError):
