@@ -99,9 +99,12 @@ types: setup ## check types
 
 check: lint types test ## everything that must hold
 
-lock: ## pin the newest versions of requirements.in, with hashes
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.txt
+lock: ## pin the newest versions of everything, with hashes
+	for folder in . k8s; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header --python-version 3.11 \
+	    $$folder/requirements.in -o $$folder/requirements.txt || exit 1; \
+	done
 	$(BIN)/python images/lock.py
 
 clean: ## remove what make and the tests have made, the data of make run included
