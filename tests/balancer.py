@@ -46,6 +46,7 @@ class Pipe(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
         if self.peer is not None and self.peer.transport is not None:
             if exc is None:
                 self.peer.transport.close()
@@ -67,6 +68,18 @@ class Pipe(asyncio.Protocol):
             self._early = b""
 
 
+class Arrival(Pipe):
+    """The end of a client; *balancer* finds a server for it."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        super().__init__()
+        self._balancer = balancer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._balancer.serve(self)
+
+
 class Balancer:
     """
     Which servers are ready.
@@ -80,24 +93,26 @@ class Balancer:
         self._ready: list[int] = []
         self._joining: set[asyncio.Task[None]] = set()
 
-    def arrival(self) -> Pipe:
-        """Return the protocol of a new connection."""
-        client = Pipe()
+    def serve(self, client: Pipe) -> None:
+        """Join *client* with a server that is ready."""
         task = asyncio.create_task(self._join(client))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
-        return client
 
     async def watch(self) -> None:
         """Ask all servers for ever."""
         async with httpx.AsyncClient(timeout=1.0) as http:
             while True:
-                self._ready = [
-                    port
-                    for url, port in self._servers.items()
-                    if await self._is_ready(http, url)
-                ]
+                await self.look(http)
                 await asyncio.sleep(0.1)
+
+    async def look(self, http: httpx.AsyncClient) -> None:
+        """Ask all servers once."""
+        self._ready = [
+            port
+            for url, port in self._servers.items()
+            if await self._is_ready(http, url)
+        ]
 
     async def _is_ready(self, http: httpx.AsyncClient, url: str) -> bool:
         try:
@@ -116,9 +131,9 @@ class Balancer:
             return
         client.join(server)
         server.join(client)
-        if client.transport is None or client.transport.is_closing():
-            assert server.transport is not None
-            server.transport.abort()
+        for end, other in ((client, server), (server, client)):
+            if end.transport is None and other.transport is not None:
+                other.transport.abort()
 
 
 async def _main() -> None:
@@ -127,8 +142,10 @@ async def _main() -> None:
         port, _, url = argument.partition("=")
         servers[url] = int(port)
     balancer = Balancer(servers)
+    async with httpx.AsyncClient() as http:
+        await balancer.look(http)
     server = await asyncio.get_running_loop().create_server(
-        balancer.arrival, "127.0.0.1", 0, backlog=4096
+        lambda: Arrival(balancer), "127.0.0.1", 0, backlog=4096
     )
     print(json.dumps(server.sockets[0].getsockname()[1]), flush=True)
     await balancer.watch()

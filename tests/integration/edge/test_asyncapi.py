@@ -129,5 +129,5 @@ async def until(
     """Keep what comes until all *kinds* have come."""
     missing = set(kinds)
     while missing:
-        heard.append(await client.next(seconds=15))
+        heard.append(await client.next_of_all(seconds=15))
         missing.discard(heard[-1]["type"])

@@ -249,6 +249,12 @@ async def test_prices_flow_again_after_a_fault(
     ingest = await start(FMP_SYMBOLS="AAPL", **env)
     reader = await ingest.read("prices.us.AAPL")
     await ingest.confirmed("stocks", 1)
+    # An upstream that never said anything unasked may be silent while its market is
+    # closed; so the test does not depend on the day.
+    await simulator.call(
+        "POST", "/fault", target="fmp.stocks", kind="heartbeat", interval=0.2
+    )
+    await ingest.counted(1, "control_frames", link="stocks", control="heartbeat")
     labels = {"link": "stocks"} | ({"reason": reason} if reason else {})
     await simulator.call("POST", "/fault", target="fmp.stocks", kind=kind, **params)
     await ingest.counted(1, "reconnects", **labels)
