@@ -134,6 +134,10 @@ async def test_a_lost_price_link_is_found_named_and_mended(
     mesh: Mesh, kind: str, params: dict[str, Any], reason: str
 ) -> None:
     before = await reconnects(mesh, "ingest_fmp", reason)
+    if kind == "silence":
+        # Who has heard heartbeats misses them, whether the market is open or closed.
+        await fault(mesh, "fmp.stocks", "heartbeat", interval=0.2)
+        await asyncio.sleep(1.0)
     await fault(mesh, "fmp.stocks", kind, **params)
     await ended(mesh, "ingest_fmp", reason, before)
     await mesh.simulator.call("DELETE", "/fault")
