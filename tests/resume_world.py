@@ -247,13 +247,12 @@ class World:
         """Remember which stream of news there is."""
         self.mark = stream_mark((await self.state()).identity)
 
-    async def keep_only(self, **limits: Any) -> None:
-        """Have *limits* of the stream of news bite once, then take them back."""
+    async def keep_only(self, *, past: int, **limits: Any) -> None:
+        """Have *limits* of the stream of news bite until *past* is gone; undo them."""
         config = next(c for c in definitions() if c.name == NEWS)
-        before = await self.state()
         await self.js.update_stream(config.evolve(**limits))
         async with asyncio.timeout(15):
-            while (await self.state()).first == before.first:
+            while (await self.state()).first <= past:
                 await asyncio.sleep(0.02)
         await self.js.update_stream(config)
 

@@ -81,10 +81,12 @@ async def prices_flow(mesh: Mesh) -> None:
     client = mesh.prices("AAPL")
     number = next(_numbers)
     price = f"{2000 + number}.25"
-    event = f'{{"s":"aapl","t":{time.time_ns()},"type":"T","lp":{price},"ls":1}}'
     await mesh.subscribed("fmp.stocks", "aapl")
     async with asyncio.timeout(60):
         while not any(price in text for text in client.heard):
+            # Now, each time: what is older than the last trade is rightly dropped.
+            now = time.time_ns()
+            event = f'{{"s":"aapl","t":{now},"type":"T","lp":{price},"ls":1}}'
             await mesh.simulator.inject("fmp.stocks", {"text": event})
             await asyncio.sleep(0.1)
 

@@ -115,7 +115,8 @@ async def purged_but_in_memory(world: World) -> tuple[Came, Values]:
 async def too_old_for_the_stream(world: World) -> tuple[Came, None]:
     client = await world.follower(channel="news")
     await world.news(2)
-    await world.keep_only(max_age=0.5, duplicate_window=0.5)
+    newest = (await world.state()).last
+    await world.keep_only(past=newest, max_age=0.5, duplicate_window=0.5)
     async with world.fresh() as edge:
         return await world.back(client, edge), None
 
@@ -123,7 +124,8 @@ async def too_old_for_the_stream(world: World) -> tuple[Came, None]:
 async def too_many_for_the_stream(world: World) -> tuple[Came, None]:
     client = await world.follower(channel="news")
     await world.news(5)
-    await world.keep_only(max_msgs=3)
+    missed = (await world.state()).last - 4
+    await world.keep_only(past=missed, max_msgs=3)
     async with world.fresh() as edge:
         return await world.back(client, edge), None
 
@@ -236,7 +238,7 @@ async def twice_at_the_same_time(world: World) -> tuple[Came, Values]:
 
 async def twice_on_one_connection(world: World) -> tuple[Came, Values]:
     client = await world.follower(channel="news")
-    due = await world.news(3)
+    due = await world.news(3) + await world.seen()
     since = client.position
     async with client.on(world.one) as visit:
         first = Came(client, await visit.take("snapshot_end"))
