@@ -13,7 +13,7 @@ CHECKS := $(VENV)/k8s
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster test test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
+.PHONY: help setup run cluster test test-again test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ cluster: setup ## run three NATS servers with the settings of production
 
 test: setup ## run all tests
 	$(PYTEST)
+
+test-again: setup ## run the tests that failed last, one at a time
+	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
 
 test-unit: setup ## run the tests without I/O
 	$(PYTEST) tests/unit

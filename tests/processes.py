@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -152,3 +153,11 @@ async def run_service(
     finally:
         if service._process is not None and service._process.returncode is None:
             await service.stop(signal.SIGKILL)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time, user and system, of all threads of a process."""
+    used = 0
+    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        used += int(schedstat.read_text().split()[0])
+    return used / 1e9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from crowd import run_crowd
 from edge_harness import EdgeProcess, Writer, run_edge
 from nats_process import NatsProcess
+from processes import cpu_seconds
 
 from feedmesh.bus import Bus
 
@@ -47,13 +47,6 @@ async def news(writer: Writer) -> AsyncIterator[News]:
     task.cancel()
 
 
-def cpu_seconds(edge: EdgeProcess) -> float:
-    """Return the CPU time that *edge* has used."""
-    stat = Path(f"/proc/{edge.service.process.pid}/stat").read_text()
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def kill(edge: EdgeProcess) -> None:
     """Kill *edge* and start it again where it was."""
     edge.service._env["EDGE_PORT"] = str(edge.port)
@@ -71,9 +64,9 @@ async def test_two_thousand_come_back_at_once_and_miss_nothing(
         await crowd.caught_up(news.published + 1)
 
         await kill(edge)
-        used = cpu_seconds(edge)
+        used = cpu_seconds(edge.service.process.pid)
         took = await crowd.settle(90)
-        used = cpu_seconds(edge) - used
+        used = cpu_seconds(edge.service.process.pid) - used
 
         seen = await crowd.caught_up(news.published + 1)
 
