@@ -13,11 +13,13 @@ disk that could lie about a flush.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +49,8 @@ class PowerDisk:
     def mount(self) -> None:
         """Make it usable; what a cut has left of it is mended as at a boot."""
         # A commit of the journal in the middle of a test would save the careless.
-        _run("mount", "-o", "loop,commit=300", str(self._image), str(self.folder))
+        options = ("-o", "loop,commit=300")
+        _run_patiently("mount", *options, str(self._image), str(self.folder))
         self._mounted = True
 
     def cut(self) -> None:
@@ -61,7 +64,7 @@ class PowerDisk:
     def unmount(self) -> None:
         """Take it off; whoever used it must be gone."""
         if self._mounted:
-            _run("umount", str(self.folder))
+            _run_patiently("umount", str(self.folder))
             self._mounted = False
 
 
@@ -91,6 +94,16 @@ def power_disk(folder: Path) -> Iterator[PowerDisk]:
     finally:
         disk.unmount()
         image.unlink()
+
+
+def _run_patiently(*command: str) -> None:
+    """Run *command*; the kernel may not yet have let go of the disk's last user."""
+    for _ in range(10):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _run(*command)
+            return
+        time.sleep(0.2)
+    _run(*command)
 
 
 def _run(*command: str) -> None:
