@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -29,6 +30,9 @@ from feedmesh.streams import NEWS
 
 
 NEWS_KEY = "NWS:NWS001"
+_LEADING = re.compile(
+    r'"event": "(leading|standing by|another leads; stepping down|link is up)"'
+)
 
 
 class Sent(NamedTuple):
@@ -292,10 +296,14 @@ def running(replica: ServiceProcess) -> bool:
 
 def leads(replica: ServiceProcess) -> bool:
     """Return whether the replica leads and its link has been up since."""
-    told = last_of(
-        replica, "leading", "standing by", "another leads; stepping down", "link is up"
-    )
-    return told == "link is up"
+    found = set()
+    # An heir connects before it leads.
+    for line in reversed(replica.lines):
+        if told := _LEADING.search(line):
+            if told[1] not in ("leading", "link is up"):
+                break
+            found.add(told[1])
+    return len(found) == 2
 
 
 def said(replica: ServiceProcess, event: str) -> int:

@@ -13,29 +13,29 @@ import runpy
 
 from nats.aio.msg import Msg
 
-from feedmesh.ingest import leadership
+from feedmesh.ingest import leadership, reign
 from feedmesh.ingest.epoch import Claim
 
 
 _LATE_SECONDS = 2.0
 
 _heard = leadership.Leadership._heard
-_check = leadership.Leadership._check
+_check = reign.Reign._check
 
 
 async def _hear(self: leadership.Leadership, message: Msg) -> None:
-    if self._term is None:
+    if self._reign is None:
         await _heard(self, message)
 
 
-async def _check_late(self: leadership.Leadership, term: leadership.Term) -> None:
+async def _check_late(self: reign.Reign) -> None:
     await asyncio.sleep(_LATE_SECONDS)
-    await _check(self, term)
+    await _check(self)
 
 
 if __name__ == "__main__":
     leadership.Leadership._heard = _hear  # type: ignore[method-assign]
-    leadership.Leadership._check = _check_late  # type: ignore[method-assign]
+    reign.Reign._check = _check_late  # type: ignore[method-assign]
     if os.environ.get("UNFENCED"):
         Claim.headers = lambda claim: {}  # type: ignore[method-assign, assignment]
     runpy.run_module("ingest_ls", run_name="__main__")

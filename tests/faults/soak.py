@@ -44,7 +44,9 @@ QUIET_SECONDS = 20.0
 SAMPLE_SECONDS = 5.0
 READERS = 20
 SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
-# Caches that are full before the memory counts, half an hour from the start.
+# Caches that are full before the memory counts, half an hour from the start; the edge
+# keeps 4,000 items of news, whatever it is told.
+NEWS_A_MINUTE = 300
 SMALL = {"EDGE_HISTORY": "5000", "EDGE_REPLAY": "500"}
 # Below that, a slope says nothing.
 SLOPE_MINUTES = 30.0
@@ -155,7 +157,13 @@ async def running(folder: Path) -> AsyncIterator[Soak]:
         cluster = await stack.enter_async_context(run_cluster(folder))
         bus = await stack.enter_async_context(cluster.bus())
         simulator = await start_simulator(
-            stack, "--rate", "200", "--news-rate", "60", "--fmp-slot", "kick_old"
+            stack,
+            "--rate",
+            "200",
+            "--news-rate",
+            str(NEWS_A_MINUTE),
+            "--fmp-slot",
+            "kick_old",
         )
         soak = Soak(cluster, bus, simulator, [])
 

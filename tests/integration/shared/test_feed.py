@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.server import ServerConnection, serve
 
 from feedmesh.errors import FeedBusyError, FeedRefusedError
-from feedmesh.ingest.feed import Control, Link, LinkLimits, Opened, Reading
+from feedmesh.ingest.dialect import Control, Opened, Reading
+from feedmesh.ingest.feed import Link, LinkLimits
 from feedmesh.ingest.subscriptions import Request, SubscriptionBook
 from feedmesh.ingest.wire import open_wire
 from feedmesh.metrics import IngestMetrics

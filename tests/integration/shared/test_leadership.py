@@ -13,7 +13,8 @@ from feedmesh import subjects
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.ingest.beat import RETURN_SECONDS, SILENCE_SECONDS
 from feedmesh.ingest.epoch import claim_epoch, last_claim
-from feedmesh.ingest.leadership import Leadership, Term
+from feedmesh.ingest.leadership import Leadership
+from feedmesh.ingest.term import Term
 from feedmesh.streams import NEWS, ensure_streams
 
 
@@ -26,6 +27,10 @@ class Replica:
         self.terms: list[Term] = []
         self.claims: list[int] = []
         self.intrusions = 0
+        self.prepared = 0
+        # While it is clear, a leader that ends its term still has something to store.
+        self.stored = asyncio.Event()
+        self.stored.set()
         self.leads = asyncio.Event()
         self.stands_by = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -39,7 +44,7 @@ class Replica:
 
     def start(self) -> None:
         self.task = asyncio.create_task(
-            self.leadership.run(self.stop, self._stand_by, self._lead)
+            self.leadership.run(self.stop, self._stand_by, self._lead, self._prepare)
         )
 
     async def leave(self) -> None:
@@ -61,13 +66,26 @@ class Replica:
         self.stands_by.set()
         await asyncio.Event().wait()
 
+    async def _prepare(self) -> None:
+        self.prepared += 1
+
     async def _lead(self, term: Term) -> None:
-        term.working = True
-        term.claimed = lambda claim: self.claims.append(claim.epoch)
         self.terms.append(term)
-        self.leads.set()
-        await term.over.wait()
+        await asyncio.wait(
+            [
+                asyncio.create_task(term.granted.wait()),
+                over := asyncio.create_task(term.over.wait()),
+            ],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if term.granted.is_set():
+            term.working = True
+            term.claimed = lambda claim: self.claims.append(claim.epoch)
+            self.leads.set()
+        await over
         self.leads.clear()
+        term.closed.set()
+        await self.stored.wait()
 
 
 @asynccontextmanager
@@ -135,6 +153,88 @@ async def test_a_leader_that_goes_on_purpose_is_not_waited_for(
         assert waited < SILENCE_SECONDS / 2
         assert second.terms[0].before is not None
         assert second.terms[0].before.state == "leaving"
+
+
+async def test_an_heir_connects_once_the_links_are_closed_and_writes_once_all_is_stored(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        first.stored.clear()
+        leaving = asyncio.create_task(first.leave())
+        async with asyncio.timeout(5):
+            while not second.terms:
+                assert not first.terms[0].closed.is_set() or second.prepared == 1
+                await asyncio.sleep(0.001)
+        assert first.terms[0].closed.is_set()
+        await asyncio.sleep(2 * SILENCE_SECONDS)
+        assert not second.terms[0].granted.is_set()
+        first.stored.set()
+        await leaving
+        await clock(second.leads)
+
+        assert second.prepared == 1
+        assert second.terms[0].claim.epoch > first.terms[0].claim.epoch
+        assert len(second.terms) == 1
+
+
+async def test_an_heir_whose_leader_dies_before_all_is_stored_writes_all_the_same(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        first.stored.clear()
+        first.stop.set()
+        async with asyncio.timeout(5):
+            while not second.terms:
+                await asyncio.sleep(0.001)
+        await first.vanish()
+        await clock(second.leads)
+
+        assert len(second.terms) == 1
+        assert second.terms[0].before is not None
+        assert second.terms[0].before.state == "leading"
+
+
+async def test_one_of_several_is_the_heir(nats_server: NatsProcess) -> None:
+    async with replicas(nats_server, 3) as (first, *others):
+        await asyncio.sleep(SILENCE_SECONDS)
+        await first.leave()
+        async with asyncio.timeout(5):
+            while not any(replica.leads.is_set() for replica in others):
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(3 * SILENCE_SECONDS)
+
+        assert sum(len(replica.terms) for replica in others) == 1
+
+
+async def test_an_heir_that_another_has_overtaken_does_not_lead(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server) as (first, second):
+        await asyncio.sleep(SILENCE_SECONDS)
+        first.stored.clear()
+        first.stop.set()
+        async with asyncio.timeout(5):
+            while not second.terms:
+                await asyncio.sleep(0.001)
+        usurper = await claim_epoch(first.bus, "ls")
+        beat = {"v": 1, "epoch": usurper.epoch, "state": "leading", "complete": {}}
+        await first.bus.publish(subjects.leader("ls"), json.dumps(beat).encode())
+        await clock(second.terms[0].over)
+
+        assert second.terms[0].overtaken.is_set()
+        assert not second.terms[0].granted.is_set()
+
+
+async def test_a_leader_with_nobody_to_follow_does_not_wait_for_long(
+    nats_server: NatsProcess,
+) -> None:
+    async with replicas(nats_server, 1) as (first,):
+        began = asyncio.get_running_loop().time()
+        await first.leave()
+
+        assert asyncio.get_running_loop().time() - began < 2
 
 
 async def test_three_replicas_have_one_leader(nats_server: NatsProcess) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from unit.ingest_fmp.frames import SAMPLES, frame
 
-from feedmesh.ingest.feed import Control
+from feedmesh.ingest.dialect import Control
 from feedmesh.ingest.wire import tls_context
 from ingest_fmp.merge import Merged, Merger
 from ingest_fmp.normalize import Event, normalize

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from unit.ingest_fmp.frames import frame
 
 from feedmesh.errors import FeedBusyError, FeedError, FeedRefusedError
-from feedmesh.ingest.feed import Control
+from feedmesh.ingest.dialect import Control
 from feedmesh.ingest.subscriptions import Request
 from feedmesh.ingest.wire import tls_context
 from ingest_fmp.upstream import FmpDialect

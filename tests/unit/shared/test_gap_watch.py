@@ -165,3 +165,13 @@ def test_no_gap_ends_before_it_begins(watch: GapWatch) -> None:
     (ended,) = watch.look(LINK, live(2, 3), after(3))
 
     assert span(ended) == (9.0, 9.0)
+
+
+def test_a_gap_ends_with_the_first_that_was_heard_not_when_it_was_looked_at() -> None:
+    watch = GapWatch("feed")
+    watch.begin({LINK: after(0)}, "handover")
+    status = live(2, 5)._replace(first_frame_ns=after(3))
+
+    (gap,) = watch.look(LINK, status, after(6))
+
+    assert span(gap) == (0, 3)

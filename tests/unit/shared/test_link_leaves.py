@@ -10,7 +10,8 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from feedmesh.errors import FeedLostError
-from feedmesh.ingest.feed import Link, Opened, Reading
+from feedmesh.ingest.dialect import Opened, Reading
+from feedmesh.ingest.feed import Link
 from feedmesh.ingest.subscriptions import Request, SubscriptionBook
 from feedmesh.metrics import IngestMetrics
 

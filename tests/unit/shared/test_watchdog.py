@@ -245,3 +245,14 @@ def test_a_feed_is_closed_when_all_of_it_is() -> None:
     assert both.state == "live"
     assert alone.state == "closed"
     assert alone.links["stocks"].market == "closed"
+
+
+def test_what_the_leader_before_us_found_usual_is_usual() -> None:
+    before = new_york("2026-07-15T11:00:00-04:00")
+    before.run(60, 600)
+    heir = new_york("2026-07-15T12:00:00-04:00")
+    heir.frames = 5000
+    heir.dog.expect(before.dog.usual())
+
+    assert LinkState.DEGRADED in heir.run(5, 12)
+    assert heir.dog.usual() == pytest.approx({"stocks": 600.0}, rel=0.1)

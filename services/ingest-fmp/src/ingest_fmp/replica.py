@@ -24,9 +24,11 @@ from feedmesh.ingest.dead_letters import DeadLetters
 from feedmesh.ingest.feed import Link, LinkLimits
 from feedmesh.ingest.gaps import GapKeeper
 from feedmesh.ingest.heir import HeirPauses
-from feedmesh.ingest.leadership import Leadership, Term, retried
+from feedmesh.ingest.held import HeldFrames
+from feedmesh.ingest.leadership import Leadership, retried
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.ingest.subscriptions import SubscriptionBook
+from feedmesh.ingest.term import Term
 from feedmesh.ingest.watchdog import SystemClock, Watchdog, WatchedLink
 from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import BusMetrics, IngestMetrics
@@ -78,6 +80,7 @@ class Replica:
             self._metrics,
             settings.fmp_crypto_venue,
         )
+        self._frames = HeldFrames(self._handler.handle)
         self._gaps = GapKeeper(
             bus, self._handler.next_version, self._metrics, watched=self._watched
         )
@@ -85,6 +88,7 @@ class Replica:
             bus,
             FEED,
             complete=self._gaps.complete,
+            usual=lambda: self._watchdog.usual(),
             show=self._metrics.leader.labels(FEED).set,
             intruded=self._publisher.republish_all,
             patience=_PATIENCE_SECONDS,
@@ -99,6 +103,7 @@ class Replica:
             self._handler.next_version,
         )
         self._pauses = HeirPauses()
+        self._warming = asyncio.Lock()
         self._hours = {
             name: hours_of(name, settings.fmp_streams)
             for name in LINKS[settings.fmp_product]
@@ -132,32 +137,42 @@ class Replica:
 
     async def take_turns(self, stop: asyncio.Event) -> None:
         """Stand by and lead until *stop* is set."""
-        await self._leadership.run(stop, self._stand_by, self._lead)
+        await self._leadership.run(stop, self._stand_by, self._lead, self._warm)
 
     async def _stand_by(self) -> None:
         while True:
+            await self._warm()
+            await asyncio.sleep(_WARM_SECONDS)
+
+    async def _warm(self) -> None:
+        # Two that read at the same time would read the same.
+        async with self._warming:
             with contextlib.suppress(BusError):
                 await self._handler.warm(self._bus)
                 await self._gaps.warm(self._bus)
-            await asyncio.sleep(_WARM_SECONDS)
 
     async def _lead(self, term: Term) -> None:
         """Write until the term is over."""
-        try:
-            await unless_stopped(term.over, self._take_over(term))
-        except StopRequested:
-            return
-        term.claimed = lambda claim: self._handler.begin(claim.epoch)
+        self._pauses.begin()
+        self._frames.hold()
         read, written = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
+            # Connecting takes time: what comes is held until it may be written.
+            links = {f"link_{link.name}": link.run for link in self._links}
+            readers = group.create_task(job_group(read, **links), name="readers")
+            try:
+                await unless_stopped(term.over, self._take_over(term))
+            except StopRequested:
+                read.set()
+                return
+            term.claimed = lambda claim: self._handler.begin(claim.epoch)
+            await self._frames.release()
             writers = job_group(
                 written,
                 publisher=self._publisher.run,
                 gaps=partial(self._gaps.run, self._links, term.over),
             )
             group.create_task(writers, name="writers")
-            links = {f"link_{link.name}": link.run for link in self._links}
-            readers = group.create_task(job_group(read, **links), name="readers")
             await job_group(
                 term.over,
                 status=partial(self._status.run, self._watchdog.links),
@@ -168,6 +183,7 @@ class Replica:
                 await unless_stopped(term.overtaken, self._leave())
             read.set()
             await readers
+            term.closed.set()
             with contextlib.suppress(StopRequested):
                 flushed = self._gaps.flushed(self._settings.shutdown_timeout)
                 await unless_stopped(term.overtaken, flushed)
@@ -178,13 +194,16 @@ class Replica:
         await asyncio.gather(*(link.leave(_LEAVE_SECONDS) for link in self._links))
 
     async def _take_over(self, term: Term) -> None:
-        """Continue from what the last leader published."""
-        self._pauses.begin()
-        symbols = await retried(partial(self._handler.warm, self._bus))
+        """Continue from what the last leader published, once it is all there."""
+        await term.granted.wait()
+        async with asyncio.TaskGroup() as group:
+            warming = group.create_task(retried(partial(self._handler.warm, self._bus)))
+            taking = partial(self._gaps.take_over, self._bus, term.before)
+            group.create_task(retried(taking))
         self._handler.begin(term.claim.epoch)
-        await retried(partial(self._gaps.take_over, self._bus, term.before))
+        self._watchdog.expect(term.before.usual if term.before else {})
         term.working = True
-        logger.info("took over", extra={"symbols": symbols})
+        logger.info("took over", extra={"symbols": warming.result()})
 
     def _watched(self) -> None:
         self._status.changed()
@@ -207,7 +226,7 @@ class Replica:
                     ping_seconds=settings.fmp_ping or None,
                 ),
                 SubscriptionBook(batch=1 if name == "stream" else 50),
-                self._handler.handle,
+                self._frames.take,
                 self._metrics,
                 LinkLimits(silence_seconds=settings.fmp_silence),
                 pauses=self._pauses,

@@ -18,7 +18,7 @@ import msgspec
 from pydantic import SecretStr
 
 from feedmesh.errors import FeedBusyError, FeedError, FeedRefusedError
-from feedmesh.ingest.feed import Control, Opened, Reading
+from feedmesh.ingest.dialect import Control, Opened, Reading
 from feedmesh.ingest.subscriptions import Request
 from feedmesh.ingest.wire import Wire, open_wire
 

@@ -1,46 +1,34 @@
-"""Start the LS ingest: what a replica needs, and the replica."""
+"""Start the LS ingest."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import httpx
-from prometheus_client import CollectorRegistry
 
-from feedmesh.bus import connect_bus
 from feedmesh.errors import SettingsError, SpoolError
+from feedmesh.ingest.process import run_replica
 from feedmesh.ingest.spool import Spool
 from feedmesh.ingest.wire import tls_context
-from feedmesh.ops import Readiness, serve_ops
-from feedmesh.service import bind, job_group, run_service, unless_stopped
+from feedmesh.service import run_service
 from ingest_ls.replica import Replica
 from ingest_ls.settings import Settings
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Stand by and lead in turns until *stop* is set."""
-    registry = CollectorRegistry()
-    check: list[Callable[[], str | None]] = [lambda: "starting"]
-    readiness = Readiness({"ingest": lambda: check[-1]()})
     async with AsyncExitStack() as stack:
-        listener = bind(settings.ops_host, settings.ops_port, "OPS_PORT")
-        await stack.enter_async_context(serve_ops(listener, registry, readiness))
         spool = _spool(settings)
         if spool is not None:
             stack.callback(spool.close)
-        bus = await unless_stopped(
-            stop, stack.enter_async_context(connect_bus(settings, "ingest-ls"))
-        )
         http = await stack.enter_async_context(_http(settings))
-        replica = Replica(settings, bus, http, registry, spool)
-        check.append(replica.problem)
-        ended = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(job_group(ended, **replica.jobs()), name="jobs")
-            await replica.take_turns(stop)
-            ended.set()
+        await run_replica(
+            "ingest-ls",
+            settings,
+            stop,
+            lambda bus, registry: Replica(settings, bus, http, registry, spool),
+        )
 
 
 def _spool(settings: Settings) -> Spool | None:

@@ -6,6 +6,7 @@ received = published + deduplicated + rejected + quarantined, once no news wait.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 FEED = "ls"
 # Messages at the end of the log, copies included, that are read at the start.
 _LOOK_BACK = 50_000
+# After so many of them, what else is to be done has its turn.
+_READ_TOGETHER = 100
 _MAX_UNKNOWN = 1000
 # The stream takes messages of 1 MiB. Nothing may be offered that it refuses for ever.
 _MAX_ITEM_BYTES = 256 * 1024
@@ -156,7 +159,10 @@ class LsIngest:
             BusError: If the stream does not answer.
         """
         count = 0
+        looked = itertools.count(1)
         async for message in self._old_news.read(bus):
+            if next(looked) % _READ_TOGETHER == 0:
+                await asyncio.sleep(0)
             try:
                 known, frame = decode_head(message.payload)
                 item = decode_news(frame)

@@ -27,13 +27,15 @@ from feedmesh.ingest.epoch import Claim
 from feedmesh.ingest.feed import Link, LinkLimits
 from feedmesh.ingest.gaps import GapKeeper
 from feedmesh.ingest.heir import HeirPauses
-from feedmesh.ingest.leadership import Leadership, Term, retried
+from feedmesh.ingest.held import HeldFrames
+from feedmesh.ingest.leadership import Leadership, retried
 from feedmesh.ingest.left_overs import hand_over, take_left_overs
 from feedmesh.ingest.log_entry import LogEntry
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.ingest.spool import Spool
 from feedmesh.ingest.subscriptions import SubscriptionBook
+from feedmesh.ingest.term import Term
 from feedmesh.ingest.watchdog import SystemClock, Watchdog, WatchedLink
 from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import BusMetrics, IngestMetrics
@@ -50,6 +52,7 @@ from ingest_ls.metrics import LsMetrics
 from ingest_ls.rest import RestClient
 from ingest_ls.settings import Settings
 from ingest_ls.token import TokenKeeper
+from ingest_ls.token_seal import TokenSeal
 from ingest_ls.upstream import NEWS_KEY, LsDialect
 
 
@@ -59,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 _SHOW_SECONDS = 1.0
 _WARM_SECONDS = 1.0
-_TOKEN_SECONDS = 1.0
+_TOKEN_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 _CANARY_WAITING = 1000
 # Tokens end at 07:00; the socket is opened anew with a fresh one a little later.
@@ -102,6 +105,7 @@ class Replica:
             file=settings.ls_token_file,
             issued=self._own_metrics.issued,
         )
+        self._seal = TokenSeal(settings.ls_app_secret)
         self._master = Master()
         self._master_keeper = MasterKeeper(
             self._master, bus, FEED, rest, self._tokens, self._master_loaded
@@ -116,6 +120,7 @@ class Replica:
             self._overflowed,
             self._has_room,
         )
+        self._frames = HeldFrames(self._handler.handle)
         self._log: LogPublisher | None = None
         self._gaps = GapKeeper(
             bus,
@@ -128,6 +133,9 @@ class Replica:
             bus,
             FEED,
             complete=self._gaps.complete,
+            usual=lambda: self._watchdog.usual(),
+            share=self._share,
+            shared=self._was_shared,
             show=self._metrics.leader.labels(FEED).set,
             intruded=self._prices.republish_all,
         )
@@ -142,6 +150,7 @@ class Replica:
             self._offer_canary,
         )
         self._pauses = HeirPauses()
+        self._warming = asyncio.Lock()
         self._link = self._make_link()
         watched = WatchedLink(self._link, _HOURS, SystemClock())
         self._watchdog = Watchdog([watched], self._metrics, self._status.changed)
@@ -157,7 +166,7 @@ class Replica:
             LsDialect(settings.ls_ws_url, self._tokens, tls),
             # One key a message, since an acknowledgement does not say of which.
             SubscriptionBook(batch=1),
-            self._handler.handle,
+            self._frames.take,
             self._metrics,
             LinkLimits(silence_seconds=settings.ls_silence),
             pauses=self._pauses,
@@ -183,25 +192,65 @@ class Replica:
 
     async def take_turns(self, stop: asyncio.Event) -> None:
         """Stand by and lead until *stop* is set."""
-        await self._leadership.run(stop, self._stand_by, self._lead)
+        await self._leadership.run(stop, self._stand_by, self._lead, self._prepare)
 
     # Turns.
 
     async def _stand_by(self) -> None:
         """Know what a leader must know, and have the leader take what we still hold."""
+        self._tokens.start_over()
         async with asyncio.TaskGroup() as group:
             if self._spool is not None:
                 left = hand_over(self._bus, FEED, self._spool)
                 group.create_task(left, name="left_over")
             while True:
-                with contextlib.suppress(BusError):
-                    await self._handler.warm(self._bus)
-                    await self._gaps.warm(self._bus)
+                # The link of an heir waits for it; reading the log may take long.
                 await self._master_keeper.ask()
+                await self._warm()
                 await asyncio.sleep(_WARM_SECONDS)
+
+    async def _warm(self) -> None:
+        # Two that read at the same time would read the same.
+        async with self._warming:
+            with contextlib.suppress(BusError):
+                await self._handler.warm(self._bus)
+                await self._gaps.warm(self._bus)
+
+    async def _prepare(self) -> None:
+        """Do what would take time while nobody is connected."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._warm())
+            group.create_task(self._take_token())
 
     async def _lead(self, term: Term) -> None:
         """Write until the term is over; on a stop, all that came is stored first."""
+        self._pauses.begin()
+        self._frames.hold()
+        read, written = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            # Connecting takes time: what comes is held until it may be written.
+            reader = group.create_task(job_group(read, link=self._run_link))
+            try:
+                await unless_stopped(term.over, self._take_over(term))
+            except StopRequested:
+                read.set()
+                return
+            log = self._begin(term)
+            await self._frames.release()
+            writers = job_group(written, **self._writers(term, log))
+            group.create_task(writers, name="writers")
+            await job_group(term.over, **self._others())
+            # Overtaken or not: what was sent to us, perhaps nobody else has.
+            await self._link.leave(_LEAVE_SECONDS)
+            read.set()
+            await reader
+            term.closed.set()
+            await self._flush(term, log)
+            written.set()
+        self._handler.end(*log.give_up())
+
+    def _begin(self, term: Term) -> LogPublisher:
+        """Write from now on."""
         log = LogPublisher(
             self._bus,
             term.claim,
@@ -216,41 +265,24 @@ class Replica:
             self._handler.continue_under(claim.epoch)
             log.adopt(claim)
 
-        try:
-            await unless_stopped(term.over, self._take_over(term))
-        except StopRequested:
-            return
         self._log = log
         self._handler.begin(term.claim.epoch, log)
         term.claimed = claimed
-        read, written = asyncio.Event(), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            writers = job_group(written, **self._writers(term, log))
-            group.create_task(writers, name="writers")
-            reader = group.create_task(job_group(read, link=self._run_link))
-            await job_group(term.over, **self._others())
-            # Overtaken or not: what was sent to us, perhaps nobody else has.
-            await self._link.leave(_LEAVE_SECONDS)
-            read.set()
-            await reader
-            await self._flush(term, log)
-            written.set()
-        self._handler.end(*log.give_up())
+        return log
 
     async def _take_over(self, term: Term) -> None:
-        """Continue from what the last leader published."""
-        self._tokens.start_over()
-        self._pauses.begin()
+        """Continue from what the last leader published, once it is all there."""
+        await term.granted.wait()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._take_token(), name="token")
             warming = group.create_task(retried(partial(self._handler.warm, self._bus)))
             taking = partial(self._gaps.take_over, self._bus, term.before)
             group.create_task(retried(taking))
+        self._watchdog.expect(term.before.usual if term.before else {})
         term.working = True
         logger.info("took over", extra={"items": warming.result()})
 
     async def _take_token(self) -> None:
-        # The link asks for it anyway; here it is taken while the streams are read.
+        # The link asks for it anyway; here it is taken while another is connected.
         with contextlib.suppress(FeedError, TimeoutError):
             async with asyncio.timeout(_TOKEN_SECONDS):
                 await self._tokens.token()
@@ -302,6 +334,15 @@ class Replica:
             self._link.renew("planned")
 
     # What the parts tell one another.
+
+    def _share(self) -> str:
+        token = self._tokens.current
+        return "" if token is None else self._seal.close(token)
+
+    def _was_shared(self, text: str) -> None:
+        token = self._seal.open(text)
+        if token is not None:
+            self._tokens.adopt(token)
 
     def _link_changed(self) -> None:
         self._status.changed()

@@ -91,11 +91,20 @@ class TokenKeeper:
             assert self._token is not None
             return self._token.value
 
+    @property
+    def current(self) -> Token | None:
+        """The token as far as it is known, valid or not."""
+        return self._token
+
     def start_over(self) -> None:
         """Trust only what lies in the file: another replica may have taken one."""
         self._token = _load(self._file)
         # What was rejected before says nothing about the next one.
         self._taken_at = float("-inf")
+
+    def adopt(self, token: Token) -> None:
+        """Use *token* from now on, which another replica has taken."""
+        self._token = token
 
     def reject(self) -> None:
         """Forget the token: LS does not accept it."""

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from feedmesh.errors import FeedLostError, FeedRefusedError
-from feedmesh.ingest.feed import Control, Opened, Reading
+from feedmesh.ingest.dialect import Control, Opened, Reading
 from feedmesh.ingest.subscriptions import Request
 from feedmesh.ingest.wire import open_wire
 from ingest_ls.rest import TokenRejectedError

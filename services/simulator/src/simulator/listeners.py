@@ -43,7 +43,9 @@ def bind_ports(host: str, base_port: int) -> dict[str, socket.socket]:
     for offset, name in enumerate(PORTS):
         port = base_port + offset if base_port else 0
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # Named, or asyncio leaves Nagle's algorithm on: frames then come 40 ms late.
+        tcp = socket.IPPROTO_TCP
+        listener = socket.socket(family, socket.SOCK_STREAM, tcp)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))

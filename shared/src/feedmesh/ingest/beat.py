@@ -28,20 +28,36 @@ _STALL_SECONDS = 0.15
 
 class Beat(msgspec.Struct, frozen=True):
     """
-    What a leader says of itself.
+    What a leader says of itself, and what a standby answers when it is asked.
+
+    A leader that is to go asks who is there to follow. Whoever stands by says at once
+    that it is ``warming``, and that it is ``ready`` when nothing but the upstream is
+    left to wait for. The leader goes on until then, closes its links, names the heir,
+    which may connect from that instant on, and says ``leaving`` once all is stored.
 
     Attributes:
         v: Version of this schema.
-        epoch: Of its claim.
-        state: ``leading``; ``leaving``, when it has closed its links and stored all it
-            had, and goes; ``left``, when it was overtaken and has stopped.
+        epoch: Of the leader's claim.
+        state: Of a leader ``leading``; ``leaving``, when it has closed its links and
+            stored all it had, and goes; ``left``, when it was overtaken and has
+            stopped. Of a standby ``warming`` or ``ready``.
         complete: By link: all that came before this instant, in ns, is stored.
+        asks: Whether the leader is to go, and asks who will follow.
+        heir: Who is ready, or whose turn it is: nobody else holds the upstream's place.
+        token: Of the leader's claim.
+        usual: By link what it usually brings, in frames a minute, where that is known.
+        shared: What the service gives to those who stand by.
     """
 
     v: int
     epoch: int
-    state: Literal["leading", "leaving", "left"]
+    state: Literal["leading", "leaving", "left", "warming", "ready"]
     complete: dict[str, int]
+    asks: bool = False
+    heir: str = ""
+    token: int = 0
+    usual: dict[str, float] = {}
+    shared: str = ""
 
 
 encode_beat = msgspec.json.Encoder().encode
@@ -85,10 +101,18 @@ class Silence:
         self._since = now
         self._enough = RETURN_SECONDS
 
+    def left_to_wait(self, now: float) -> float:
+        """Return after how many seconds it could be enough."""
+        return max(0.0, self._since + self._enough - now)
+
     def enough(self, now: float) -> bool:
         """Return whether nobody leads; to be asked every few milliseconds."""
-        if now - self._looked > _STALL_SECONDS:
-            # Asleep ourselves, we have not heard what was said meanwhile.
-            self._since = now
+        stalled = now - self._looked
+        if stalled > _STALL_SECONDS:
+            # Asleep ourselves, we have not heard what was said meanwhile, but what was
+            # silence before goes on: on a busy machine, who only ever began anew after
+            # a stall would wait for ever. One beat's time awake is the least.
+            least = now - self._enough + BEAT_SECONDS
+            self._since = max(self._since + stalled, least)
         self._looked = now
         return self._left or now - self._since >= self._enough

@@ -70,7 +70,12 @@ async def last_claim(bus: Bus, feed: str) -> Claim | None:
 
 
 async def claim_epoch(
-    bus: Bus, feed: str, *, after: int = 0, still: Callable[[], bool] = lambda: True
+    bus: Bus,
+    feed: str,
+    *,
+    after: int = 0,
+    last: Claim | None = None,
+    still: Callable[[], bool] = lambda: True,
 ) -> Claim:
     """
     Take over the writing for *feed*.
@@ -79,6 +84,7 @@ async def claim_epoch(
         bus: The connection.
         feed: Which one.
         after: An epoch that was used before, even if the stream has forgotten it.
+        last: The newest claim, if it is known; the stream refuses us if it is not.
         still: Whether to go on, asked once the stream has answered: who cannot hear
             NATS cannot hear the leader either.
 
@@ -86,7 +92,8 @@ async def claim_epoch(
         BusError: If the stream did not answer, or another claimed at the same time, or
             *still* says no; trying again is right in all cases.
     """
-    last = await last_claim(bus, feed)
+    if last is None:
+        last = await last_claim(bus, feed)
     if not still():
         raise BusError(f"claim of {feed}: another leads")
     epoch = max(now_ns() // 1_000_000, (last.epoch if last else 0) + 1, after + 1)

@@ -1,7 +1,7 @@
 """
 Keep one upstream link alive and its frames flowing.
 
-A service says how to talk (:class:`Dialect`) and what frames mean (the *handle*
+A service says how to talk (`dialect`) and what frames mean (the *handle*
 function); everything that is the same for every upstream is here: connecting within a
 limit, telling refusal from loss, backing off with jitter, noticing silence, and
 reconciling subscriptions for as long as the link lives.
@@ -16,41 +16,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from enum import Enum
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
 
-from feedmesh.backoff import ConnectLimiter, backoff
+from feedmesh.backoff import ConnectLimiter
 from feedmesh.clock import now_ns
 from feedmesh.errors import FeedBusyError, FeedError, FeedLostError, FeedRefusedError
-from feedmesh.ingest.subscriptions import Request, SubscriptionBook, Verb
+from feedmesh.ingest.dialect import Control, Dialect, Opened
+from feedmesh.ingest.link_figures import LinkFigures
+from feedmesh.ingest.pauses import LinkPauses, Pauses, usual_pauses
+from feedmesh.ingest.subscriptions import SubscriptionBook, Verb
 from feedmesh.ingest.wire import Wire
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import LinkState, LinkStatus
 
 
-__all__ = ["Control", "Dialect", "Link", "LinkLimits", "Opened", "Reading"]
+__all__ = ["Handle", "Link", "LinkLimits"]
 
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.25
 
-
-class Control(Enum):
-    """What a frame is, if it is not data."""
-
-    HEARTBEAT = "heartbeat"
-    LOGIN = "login"
-    SUBSCRIBED = "subscribed"
-    UNSUBSCRIBED = "unsubscribed"
-    SUBSCRIBE_REFUSED = "subscribe_refused"
-    UNSUBSCRIBE_REFUSED = "unsubscribe_refused"
-    OTHER = "other"
-
-
-Reading = Control | None
-"""What a dialect reads in a frame; None is data."""
 
 _ANSWERS: dict[Control, tuple[Verb, bool]] = {
     Control.SUBSCRIBED: ("subscribe", True),
@@ -58,48 +45,6 @@ _ANSWERS: dict[Control, tuple[Verb, bool]] = {
     Control.SUBSCRIBE_REFUSED: ("subscribe", False),
     Control.UNSUBSCRIBE_REFUSED: ("unsubscribe", False),
 }
-
-
-class Opened(NamedTuple):
-    """
-    A connection that may be used.
-
-    Attributes:
-        wire: It.
-        early: Data that came before the answer to the login.
-        logged_in: Whether there was one; else the first answer to a request shows that
-            the upstream has accepted us.
-    """
-
-    wire: Wire
-    early: Sequence[bytes] = ()
-    logged_in: bool = True
-
-
-class Dialect(Protocol):
-    """How one upstream talks."""
-
-    link: str
-
-    def open(self) -> AbstractAsyncContextManager[Opened]:
-        """
-        Connect and log in.
-
-        Raises:
-            FeedError: Of the class that says how to go on.
-        """
-
-    def ask(self, request: Request) -> str:
-        """Return the text that asks the upstream for *request*."""
-
-    def read(self, frame: bytes) -> Reading:
-        """
-        Tell data from control; a frame that makes no sense is data, and its handler
-        will say so.
-
-        Raises:
-            FeedError: If the frame ends the link, such as a late refusal.
-        """
 
 
 class LinkLimits(NamedTuple):
@@ -123,14 +68,6 @@ class LinkLimits(NamedTuple):
 
 Handle = Callable[[str, bytes, int], Awaitable[None]]
 """Given the link's name, a data frame, and the instant of its receipt in ns."""
-
-Pauses = Callable[[bool], Iterator[float]]
-"""Makes a series of pauses; slow ones where somebody must act first."""
-
-
-def usual_pauses(slow: bool) -> Iterator[float]:
-    """Return up to 30 s after a loss, up to 5 minutes after a refusal."""
-    return backoff(15.0, 300.0) if slow else backoff(0.5, 30.0)
 
 
 class Link:
@@ -167,12 +104,9 @@ class Link:
         self._dialect = dialect
         self._book = book
         self._handle = handle
-        self._metrics = metrics
+        self._figures = LinkFigures(metrics, self.name)
         self._limits = limits or LinkLimits()
-        self._make_pauses = pauses
-        self._pauses = pauses(False)
-        self._slow = False
-        self._spent = False  # whether a pause was taken since the link was last good
+        self._pauses = LinkPauses(pauses)
         self._changed = changed
         self._rests = rests
         self._owed = owed
@@ -184,6 +118,7 @@ class Link:
         self._limiter = ConnectLimiter(self._limits.connects_per_minute)
         self._state = LinkState.CONNECTING
         self._since_ns = now_ns()
+        self._first_frame_ns: int | None = None
         self._last_frame_ns: int | None = None
         self._last_data_ns = 0
         self._data_frames = 0
@@ -194,12 +129,6 @@ class Link:
         self._reason: str | None = None
         self._ended = 0
         self._heard = 0.0
-        # What has never happened is told as never, not left unsaid.
-        metrics.reconnects.labels(metrics.feed, self.name, "dropped")
-        metrics.gaps.labels(metrics.feed, self.name, "dropped")
-        metrics.gap_seconds.labels(metrics.feed, self.name)
-        metrics.gaps_filled.labels(metrics.feed, self.name)
-        metrics.rejected.labels(metrics.feed, "unsubscribed")
 
     def want(self, keys: frozenset[str]) -> None:
         """Have *keys* flow, and nothing else."""
@@ -207,7 +136,7 @@ class Link:
             if self._book.desired - keys:
                 self._narrowed += 1
             self._book.want(keys)
-            self._metrics.desired.labels(self._metrics.feed, self.name).set(len(keys))
+            self._show_subscriptions()
             self._due.set()
             self._changed()
 
@@ -231,6 +160,7 @@ class Link:
             last_data_ns=self._last_data_ns or None,
             data_frames=self._data_frames,
             narrowed=self._narrowed,
+            first_frame_ns=self._first_frame_ns,
         )
 
     async def run(self) -> None:
@@ -241,7 +171,7 @@ class Link:
             await self._run()
         finally:
             self._book.connection_lost()
-            self._gauge_confirmed()
+            self._show_subscriptions()
             self._enter(LinkState.CONNECTING, None)
 
     async def leave(self, seconds: float) -> None:
@@ -273,10 +203,10 @@ class Link:
                 self._gone.set()
                 await asyncio.Event().wait()
             self._book.connection_lost()
-            self._gauge_confirmed()
+            self._show_subscriptions()
             self._ended += 1
-            self._count_end(error)
-            pause = self._next_pause(error)
+            self._figures.ended(error.reason)
+            pause = self._pauses.after(error)
             # An outage is one line, however often its end is looked for.
             told = error.reason == self._reason
             self._enter(_state_after(error), error.reason)
@@ -297,7 +227,7 @@ class Link:
         loop = asyncio.get_running_loop()
         while (pause := self._limiter.wait(loop.time())) > 0:
             await asyncio.sleep(pause)
-        self._metrics.connects.labels(self._metrics.feed, self.name).inc()
+        self._figures.connecting()
 
     async def _one_connection(self) -> FeedError:
         """Return why the connection ended."""
@@ -307,6 +237,7 @@ class Link:
                 self._alive = True
                 self._logged_in = opened.logged_in
                 self._heartbeats = False
+                self._first_frame_ns = None
                 self._enter(LinkState.LIVE, None)
                 logger.info("link is up", extra={"link": self.name})
                 self._heard = asyncio.get_running_loop().time()
@@ -351,15 +282,19 @@ class Link:
     async def _take(self, frame: bytes) -> None:
         received_ns = now_ns()
         self._last_frame_ns = received_ns
+        if self._first_frame_ns is None:
+            self._first_frame_ns = received_ns
+            # Whoever watches gaps need not look for this.
+            self._changed()
         self._heard = asyncio.get_running_loop().time()
         reading = self._dialect.read(frame)
         if reading is None:
             self._last_data_ns = received_ns
             self._data_frames += 1
-            self._good()
+            self._pauses.good()
             await self._handle(self.name, frame, received_ns)
             return
-        self._metrics.control.labels(self._metrics.feed, self.name, reading.value).inc()
+        self._figures.control(reading.value)
         if reading is Control.HEARTBEAT:
             self._heartbeats = True
         elif reading in _ANSWERS:
@@ -369,7 +304,7 @@ class Link:
         if agreed:
             self._logged_in = True
             self._book.acknowledged(verb)
-            self._gauge_confirmed()
+            self._show_subscriptions()
             self._changed()
             return
         request = self._book.refused(verb)
@@ -395,66 +330,33 @@ class Link:
             for request in () if self._leaving else self._book.due(loop.time()):
                 await wire.send(self._dialect.ask(request))
                 await asyncio.sleep(self._limits.pace_seconds)
-            self._count_unanswered()
+            self._figures.unanswered(self._book.unanswered)
+            self._book.unanswered = 0
             self._check_health(loop.time(), opened_at)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
                     await self._due.wait()
 
     def _check_health(self, now: float, opened_at: float) -> None:
-        gauge = self._metrics.last_frame.labels(self._metrics.feed, self.name)
-        gauge.set((self._last_frame_ns or 0) / 1e9)
-        data = self._metrics.last_data.labels(self._metrics.feed, self.name)
-        data.set(self._last_data_ns / 1e9)
+        self._figures.heard(self._last_frame_ns or 0, self._last_data_ns)
         silent = now - self._heard > self._limits.silence_seconds
         if silent and (self._heartbeats or self._owed()):
             raise FeedLostError("silent")
         confirmed = self._book.desired <= self._book.confirmed
         if confirmed and now - opened_at > self._limits.healthy_seconds:
-            self._good()
-
-    def _good(self) -> None:
-        # Asked for every frame, so it only acts where a pause was used before.
-        if self._spent:
-            self._pauses = self._make_pauses(False)
-            self._slow = False
-            self._spent = False
-
-    def _next_pause(self, error: FeedError) -> float:
-        if error.slow != self._slow:
-            self._slow = error.slow
-            self._pauses = self._make_pauses(error.slow)
-        self._spent = True
-        return max(next(self._pauses), error.retry_after or 0.0)
+            self._pauses.good()
 
     def _enter(self, state: LinkState, reason: str | None) -> None:
         self._reason = reason
         if state is not self._state:
             self._state = state
             self._since_ns = now_ns()
-        up = self._metrics.link_up.labels(self._metrics.feed, self.name)
-        up.set(1 if state is LinkState.LIVE else 0)
-        for one in LinkState:
-            shown = self._metrics.link_state.labels(
-                self._metrics.feed, self.name, one.value
-            )
-            shown.set(1 if one is state else 0)
+        self._figures.entered(state)
         self._changed()
 
-    def _count_end(self, error: FeedError) -> None:
-        self._metrics.reconnects.labels(
-            self._metrics.feed, self.name, error.reason
-        ).inc()
-
-    def _count_unanswered(self) -> None:
-        counter = self._metrics.unanswered.labels(self._metrics.feed, self.name)
-        counter.inc(self._book.unanswered)
-        self._book.unanswered = 0
-
-    def _gauge_confirmed(self) -> None:
-        self._metrics.confirmed.labels(self._metrics.feed, self.name).set(
-            len(self._book.confirmed)
-        )
+    def _show_subscriptions(self) -> None:
+        book = self._book
+        self._figures.subscriptions(len(book.desired), len(book.confirmed))
 
 
 def _state_after(error: FeedError) -> LinkState:

@@ -89,7 +89,7 @@ class GapWatch:
                 return [self._opened(name, since_ns, status.reason or "lost")]
         elif last is not None and last >= status.since_ns:
             link.live = True
-            return self._ended(link, at_ns)
+            return self._ended(link, status.first_frame_ns or at_ns)
         return []
 
     def overflowed(self, name: str, at_ns: int, reason: str) -> list[FeedGap]:

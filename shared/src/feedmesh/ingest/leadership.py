@@ -4,8 +4,12 @@ Two replicas of a service, and one of them leads.
 Who may write is decided by the claim alone (see `epoch`): the stream refuses the news
 of everybody else, and readers drop their prices. All that is here only decides *when*
 to claim. The leader says every few milliseconds that it is there, on
-``leader.<feed>``; a standby that has heard nothing for a while claims and leads. A
-leader that goes on purpose says so last of all, and the standby need not wait.
+``leader.<feed>``; a standby that has heard nothing for a while claims and leads.
+
+A leader that goes on purpose is not waited for. It asks who stands by, goes on until
+one of them is ready, closes its links and names that one, and leaves once all it had is
+stored. So an heir connects while the leader before it still writes, and never while
+that one is connected; it writes once it has claimed.
 
 A standby that cannot hear must not conclude that the leader is dead: its own time away
 from NATS, or asleep, counts for nothing; and after an outage of NATS everybody is given
@@ -16,59 +20,36 @@ higher epoch, looks at the stream before it believes that it still leads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, TypeVar
+from functools import partial
+from typing import TypeVar
+from uuid import uuid4
 
+import msgspec
 from nats.aio.msg import Msg
 
 from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
-from feedmesh.ingest.beat import (
-    BEAT_SECONDS,
-    SILENCE_SECONDS,
-    Beat,
-    Silence,
-    decode_beat,
-    encode_beat,
-)
-from feedmesh.ingest.epoch import Claim, claim_epoch, last_claim
-from feedmesh.service import Job, StopRequested, unless_stopped
+from feedmesh.ingest.beat import decode_beat
+from feedmesh.ingest.epoch import claim_epoch
+from feedmesh.ingest.reign import Reign, Voice
+from feedmesh.ingest.standing import Standing
+from feedmesh.ingest.term import Term
+from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 
 
-__all__ = ["Leadership", "Term", "retried"]
+__all__ = ["Leadership", "retried"]
 
 logger = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 0.02
-_AWAY_LOOK_SECONDS = 0.5
 
 ResultT = TypeVar("ResultT")
 
 
-class Term:
-    """
-    The time from a claim until another leads or the process ends.
-
-    Attributes:
-        claim: The claim; a new one when the stream was lost and made anew.
-        before: What the leader before us said last, if we heard it.
-        over: Set when leading shall end.
-        overtaken: Set with it if it ends because another leads.
-        working: To be set once all is read that a leader must know.
-        claimed: Called with the claim whenever it was looked at and found to hold.
-    """
-
-    def __init__(self, claim: Claim, before: Beat | None) -> None:
-        self.claim = claim
-        self.before = before
-        self.over = asyncio.Event()
-        self.overtaken = asyncio.Event()
-        self.working = False
-        self.claimed: Callable[[Claim], None] = lambda claim: None
+async def _nothing() -> None:
+    return
 
 
 class Leadership:
@@ -79,6 +60,9 @@ class Leadership:
         bus: The connection.
         feed: Which one.
         complete: Returns what :attr:`Beat.complete` is about now.
+        usual: The same of :attr:`Beat.usual`.
+        share: The same of :attr:`Beat.shared`.
+        shared: Told what the leader shares, while we stand by.
         show: Called with whether this process leads.
         intruded: Called when somebody who was overtaken has stopped writing: what it
             wrote last may lie in a stream of states over newer values.
@@ -93,44 +77,48 @@ class Leadership:
         feed: str,
         *,
         complete: Callable[[], Mapping[str, int]] = dict,
+        usual: Callable[[], Mapping[str, float]] = dict,
+        share: Callable[[], str] = str,
+        shared: Callable[[str], None] = lambda text: None,
         show: Callable[[bool], None] = lambda leads: None,
         intruded: Callable[[], None] = lambda: None,
         patience: float | None = None,
     ) -> None:
         self._bus = bus
         self._feed = feed
-        self._complete = complete
         self._show = show
         self._intruded = intruded
         self._patience = patience
-        self._term: Term | None = None
-        self._doubt = asyncio.Event()
-        self._highest = 0
-        self._last: Beat | None = None
-        self._silence = Silence(asyncio.get_running_loop().time())
-        self._heard_one = False
-        self._stir = asyncio.Event()
+        name = uuid4().hex
+        self._voice = Voice(
+            bus, feed, name, complete=complete, usual=usual, share=share
+        )
+        self._standing = Standing(feed, name, lambda: bus.connected, shared)
+        self._reign: Reign | None = None
         bus.on_doubt(self.doubt)
 
     def problem(self) -> str | None:
         """Return why this is no replica of use yet; standing by is of use."""
-        working = self._term.working if self._term else self._heard_one
-        return None if working else "waiting for the streams"
+        reign = self._reign
+        fit = self._standing.heard_one if reign is None else reign.term.working
+        return None if fit else "waiting for the streams"
 
     @property
     def epoch(self) -> int:
         """The highest epoch that is known; 0 before any is."""
-        return self._highest
+        return self._standing.highest
 
     def doubt(self) -> None:
         """Have the claim looked at: the stream refused us, or NATS was away."""
-        self._doubt.set()
+        if self._reign is not None:
+            self._reign.doubt()
 
     async def run(
         self,
         stop: asyncio.Event,
         stand_by: Job,
         lead: Callable[[Term], Awaitable[None]],
+        prepare: Job = _nothing,
     ) -> None:
         """
         Stand by and lead in turns until *stop* is set.
@@ -139,76 +127,89 @@ class Leadership:
             stop: Ends it; a leader hands over first.
             stand_by: Keeps what a leader must know up to date, while another leads.
             lead: Leads until its term is over, and returns once nothing of it writes.
+            prepare: Does all that a leader must do before it connects; called while
+                another leads that is to go.
         """
         await self._bus.nc.subscribe(subjects.leader(self._feed), cb=self._heard)
         while not stop.is_set():
             self._show(False)
             try:
-                claim = await unless_stopped(stop, self._turn(stand_by))
+                term = await unless_stopped(stop, self._turn(stand_by, prepare))
             except StopRequested:
                 return
-            await self._lead(claim, stop, lead)
+            await self._lead(term, stop, lead)
 
-    async def _turn(self, stand_by: Job) -> Claim:
-        """Return a claim, once nobody leads."""
-        standing = asyncio.ensure_future(stand_by())
+    # Standing by.
+
+    async def _turn(self, stand_by: Job, prepare: Job) -> Term:
+        """Return a term, once nobody leads, or a leader that goes has named us."""
+        answer = partial(self._answer, prepare)
+        jobs = job_group(asyncio.Event(), stand_by=stand_by, answer=answer)
+        standing = asyncio.ensure_future(jobs)
+        known = self._standing
         try:
-            self._silence = Silence(asyncio.get_running_loop().time())
+            known.begin()
             pauses = backoff(0.05, 1.0)
             while True:
-                await self._until_silent(standing)
-                try:
-                    return await claim_epoch(
-                        self._bus,
-                        self._feed,
-                        after=self._highest,
-                        still=self._silent,
-                    )
-                except BusError as error:
-                    logger.debug("%s", error)
-                    await asyncio.sleep(next(pauses))
+                await known.until(lambda: known.named or known.silent(), standing)
+                term = Term()
+                if known.named:
+                    logger.info("named as the heir", extra={"feed": self._feed})
+                    return term
+                if await self._claim(term, known.silent):
+                    return term
+                await asyncio.sleep(next(pauses))
         finally:
             standing.cancel()
             await asyncio.wait([standing])
 
-    async def _until_silent(self, standing: asyncio.Future[None]) -> None:
-        while not self._silent():
-            if standing.done():
-                await standing
-                raise RuntimeError("standing by ended although nothing asked it to")
-            # Silence is what does not happen: it can only be looked for.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._stir.wait()
-            self._stir.clear()
+    async def _answer(self, prepare: Job) -> None:
+        """Be ready for a leader that asks for an heir, and tell it, for ever."""
+        ready_for = 0
+        while True:
+            await self._standing.asked.wait()
+            self._standing.asked.clear()
+            epoch = self._standing.highest
+            if ready_for != epoch:
+                await self._voice.answer("warming", epoch)
+                await prepare()
+                ready_for = epoch
+            await self._voice.answer("ready", epoch)
 
-    def _silent(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if not self._bus.connected:
-            self._silence.deaf(now)
-        return self._silence.enough(now)
+    async def _claim(self, term: Term, still: Callable[[], bool]) -> bool:
+        """Have *term* granted; False if that must be tried again."""
+        known = self._standing
+        last = known.claim()
+        try:
+            claim = await claim_epoch(
+                self._bus, self._feed, after=known.highest, last=last, still=still
+            )
+        except BusError as error:
+            logger.debug("%s", error)
+            if known.last is not None and last is not None:
+                # What it said of its claim may hold no more.
+                known.last = msgspec.structs.replace(known.last, token=0)
+            return False
+        term.grant(claim, known.last)
+        return True
+
+    # Leading.
 
     async def _lead(
         self,
-        claim: Claim,
+        term: Term,
         stop: asyncio.Event,
         lead: Callable[[Term], Awaitable[None]],
     ) -> None:
-        term = Term(claim, self._last)
-        self._term = term
-        self._last = None
-        self._doubt.clear()
-        self._highest = max(self._highest, claim.epoch)
-        self._heard_one = False
-        logger.info("leading", extra={"feed": self._feed, "epoch": claim.epoch})
-        self._show(True)
+        reign = Reign(self._bus, self._feed, term, self._voice, self._patience)
+        if term.granted.is_set():
+            self._begin(reign)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._beat(term), name="beat"),
-                    group.create_task(self._watch(term), name="watch"),
-                    group.create_task(_relay(stop, term), name="relay"),
-                    group.create_task(self._lose_patience(term), name="patience"),
+                    group.create_task(self._govern(reign), name="reign"),
+                    group.create_task(reign.end_with(stop), name="stop"),
+                    group.create_task(reign.lose_patience(), name="patience"),
                 ]
                 await lead(term)
                 for task in tasks:
@@ -216,72 +217,41 @@ class Leadership:
             if not term.over.is_set():
                 raise RuntimeError("leading ended although nothing asked it to")
         finally:
-            self._term = None
-        await self._say(term, "left" if term.overtaken.is_set() else "leaving")
+            self._reign = None
+            self._standing.highest = max(self._standing.highest, reign.other)
+        if term.granted.is_set():
+            overtaken = term.overtaken.is_set()
+            await self._voice.lead(term, "left" if overtaken else "leaving")
 
-    async def _beat(self, term: Term) -> None:
-        loop = asyncio.get_running_loop()
-        said = loop.time()
+    def _begin(self, reign: Reign) -> None:
+        epoch = reign.term.claim.epoch
+        self._reign = reign
+        self._standing.highest = max(self._standing.highest, epoch)
+        self._standing.forget()
+        logger.info("leading", extra={"feed": self._feed, "epoch": epoch})
+        self._show(True)
+
+    async def _govern(self, reign: Reign) -> None:
+        if reign.term.granted.is_set() or await self._inherit(reign):
+            await reign.run()
+
+    async def _inherit(self, reign: Reign) -> bool:
+        """Claim once the leader that has named us has stored all, or is silent."""
+        known = self._standing
+        before = known.highest
+        pauses = backoff(0.02, 0.5)
         while True:
-            if loop.time() - said > SILENCE_SECONDS:
-                await self._check(term)
-            if not term.overtaken.is_set():
-                await self._say(term, "leading")
-            said = loop.time()
-            await asyncio.sleep(BEAT_SECONDS)
-
-    async def _lose_patience(self, term: Term) -> None:
-        now = asyncio.get_running_loop().time
-        heard = now()
-        while self._patience is None or now() - heard < self._patience:
-            await asyncio.sleep(_AWAY_LOOK_SECONDS)
-            if self._bus.connected:
-                heard = now()
-        logger.warning("NATS is away for too long; leading no more")
-        term.over.set()
-
-    async def _say(
-        self, term: Term, state: Literal["leading", "leaving", "left"]
-    ) -> None:
-        beat = Beat(1, term.claim.epoch, state, dict(self._complete()))
-        with contextlib.suppress(BusError):
-            await self._bus.publish(subjects.leader(self._feed), encode_beat(beat))
-
-    async def _watch(self, term: Term) -> None:
-        while True:
-            await self._doubt.wait()
-            self._doubt.clear()
-            await self._check(term)
-
-    async def _check(self, term: Term) -> None:
-        """Look at the stream: is ours still the last claim?"""
-        pauses = backoff(0.05, 1.0)
-        while not term.overtaken.is_set():
-            try:
-                last = await last_claim(self._bus, self._feed)
-                if last is not None and last.epoch > term.claim.epoch:
-                    self._overtaken(term, last.epoch)
-                    return
-                if last != term.claim:
-                    # The stream was lost and made anew: nobody else has claimed.
-                    term.claim = await claim_epoch(
-                        self._bus, self._feed, after=term.claim.epoch
-                    )
-                term.claimed(term.claim)
-                return
-            except BusError as error:
-                logger.debug("%s", error)
-                await asyncio.sleep(next(pauses))
-
-    def _overtaken(self, term: Term, epoch: int) -> None:
-        if not term.overtaken.is_set():
-            logger.warning(
-                "another leads; stepping down",
-                extra={"feed": self._feed, "epoch": term.claim.epoch, "other": epoch},
-            )
-        self._highest = max(self._highest, epoch)
-        term.overtaken.set()
-        term.over.set()
+            await known.until(lambda: known.highest > before or known.silent())
+            if known.highest > before:
+                logger.warning("another leads; no heir any more")
+                reign.term.end()
+                return False
+            if await self._claim(
+                reign.term, lambda: known.highest == before and known.silent()
+            ):
+                self._begin(reign)
+                return True
+            await asyncio.sleep(next(pauses))
 
     async def _heard(self, message: Msg) -> None:
         try:
@@ -289,28 +259,18 @@ class Leadership:
         except ValueError:
             logger.warning("what a leader said makes no sense")
             return
-        term = self._term
-        if term is None:
-            self._heard_standing_by(beat)
-        elif beat.epoch > term.claim.epoch:
-            self._overtaken(term, beat.epoch)
-            self._heard_standing_by(beat)
-        elif beat.epoch < term.claim.epoch and beat.state == "left":
-            self._intruded()
-
-    def _heard_standing_by(self, beat: Beat) -> None:
-        if beat.epoch < self._highest:
+        reign = self._reign
+        if reign is None:
+            self._standing.heard(beat)
             return
-        self._last = beat
-        self._highest = beat.epoch
-        if not self._heard_one:
-            self._heard_one = True
-            logger.info("standing by", extra={"feed": self._feed, "leader": beat.epoch})
-        if beat.state == "leading":
-            self._silence.heard(asyncio.get_running_loop().time())
-        elif beat.state == "leaving":
-            self._silence.left()
-            self._stir.set()
+        ours = reign.term.claim.epoch
+        if beat.state in ("warming", "ready"):
+            reign.answered(beat)
+        elif beat.epoch > ours:
+            reign.overtaken(beat.epoch)
+            self._standing.heard(beat)
+        elif beat.epoch < ours and beat.state == "left":
+            self._intruded()
 
 
 async def retried(ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -322,9 +282,3 @@ async def retried(ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
         except BusError as error:
             logger.debug("%s", error)
             await asyncio.sleep(next(pauses))
-
-
-async def _relay(stop: asyncio.Event, term: Term) -> None:
-    await stop.wait()
-    term.over.set()
-    await asyncio.Event().wait()

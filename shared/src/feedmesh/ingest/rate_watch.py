@@ -68,6 +68,10 @@ class RateWatch:
         self.per_minute: float | None = None
         self.usual_per_minute: float | None = None
 
+    def expect(self, per_minute: float) -> None:
+        """Take *per_minute* as usual, as somebody says who has watched before us."""
+        self._recent = _Mean(per_minute, _MIN_MINUTES)
+
     def rest(self) -> None:
         """Judge nothing until more is seen: the market or the link is closed."""
         self._minutes.clear()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from feedmesh.clock import now_ns
@@ -76,6 +76,14 @@ class WatchedLink:
             usual_per_minute=self._rate.usual_per_minute,
         )
 
+    def expect(self, usual_per_minute: float | None) -> None:
+        """Count from now on, and take for usual what the leader before us found so."""
+        status = self._link.status()
+        self._frames, self._narrowed = status.data_frames, status.narrowed
+        if usual_per_minute is not None:
+            self._rate = RateWatch()
+            self._rate.expect(usual_per_minute)
+
     def look(self) -> None:
         """Count what has come since the last look; every few seconds."""
         at_ns = self._clock.now_ns()
@@ -124,6 +132,16 @@ class Watchdog:
         self._metrics = metrics
         self._changed = changed
         self._seen: dict[str, tuple[LinkState, Phase | None, Flow | None]] = {}
+
+    def usual(self) -> dict[str, float]:
+        """Return by link what it usually brings a minute, where that is known."""
+        found = {link.name: link.status().usual_per_minute for link in self.links}
+        return {name: rate for name, rate in found.items() if rate is not None}
+
+    def expect(self, usual: Mapping[str, float]) -> None:
+        """Go on from what another's :meth:`usual` has said."""
+        for link in self.links:
+            link.expect(usual.get(link.name))
 
     async def run(self) -> None:
         """Look, for ever."""

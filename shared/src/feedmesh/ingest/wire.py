@@ -33,6 +33,9 @@ MAX_FRAME_BYTES = 1024 * 1024
 _MAX_QUEUE = 1024
 _MAX_RETRY_AFTER = 3600.0
 _NO_PONG = 1011
+# In intervals between pings. Less than two, as a dead line is to be found within two;
+# more than the half minute between the heartbeats of an upstream that answers no pings.
+_DEAD_AFTER = 1.75
 
 
 class Wire:
@@ -83,14 +86,14 @@ class Wire:
 
     async def keep_alive(self, ping_seconds: float) -> None:
         """
-        Ping every *ping_seconds*; close when nothing has come for twice as long.
+        Ping every *ping_seconds*; close when nothing has come for almost twice as long.
 
         The library would close for a missing pong even while data flows, and no
         upstream promises to answer pings.
         """
         now = asyncio.get_running_loop().time
         with contextlib.suppress(ConnectionClosed):
-            while (left := self.heard + 2 * ping_seconds - now()) > 0:
+            while (left := self.heard + _DEAD_AFTER * ping_seconds - now()) > 0:
                 await asyncio.sleep(min(ping_seconds, left))
                 pong = await self._connection.ping()
                 asyncio.ensure_future(pong).add_done_callback(self._pong)
@@ -125,7 +128,8 @@ async def open_wire(
         tls: Used for ``wss://``.
         headers: Sent with the handshake.
         ping_seconds: Between protocol pings; when neither an answer nor anything
-            else comes for twice as long, the connection is lost. None sends none.
+            else comes for almost twice as long, the connection is lost. None sends
+            none.
 
     Raises:
         FeedLostError: If trying again may help.
