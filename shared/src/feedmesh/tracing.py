@@ -5,22 +5,22 @@ Off unless an OTLP endpoint is set, and then nothing is changed at all: a tracer
 the few methods of the NATS client through which messages pass, so that without one the
 hot path is the same code. Of the messages of an ingest, one in so many carries a W3C
 ``traceparent`` header; the edge adds what it knows. A trace has three spans: ``ingest``
-(from the receipt of the frame until it was handed to NATS), ``bus`` (until it was here)
-and ``write`` (until the next pass of writes to clients was done).
+(from the receipt of the frame until it was handed to NATS), ``bus`` (until the edge had
+the price from the wire, or the news item from the stream) and ``write`` (until the next
+pass of writes to clients was done).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nats.aio.msg import Msg
-
 from feedmesh import subjects
-from feedmesh.clock import from_iso
+from feedmesh.clock import from_iso, now_ns
 from feedmesh.errors import SettingsError
 from feedmesh.fast_lane import Lane, LaneClient, LaneMessage
 from feedmesh.messages import decode_head
@@ -38,6 +38,11 @@ _HEADER = "traceparent"
 _FIELD = b"\r\ntraceparent: "
 _MAX_WAITING = 1000
 _CLOSE_SECONDS = 3.0
+# Older items of the stream are read at a start, and by who was away.
+_OLD_NS = 60 * 10**9
+
+# How an answer of the stream names an item; a copy for a symbol has a longer subject.
+_stored_news = re.compile(rb"\r\nNats-Subject: *(news\.[^.\r]+)\r").search
 
 
 def traceparent_of(raw: bytes) -> str | None:
@@ -91,7 +96,10 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
         self._every = max(1, round(1 / ratio))
         self._count = 0
+        self._read: deque[Span] = deque(maxlen=_MAX_WAITING)
         self._writing: deque[Span] = deque(maxlen=_MAX_WAITING)
+        # Of news: a page of the stream may be read again.
+        self._seen: deque[str] = deque(maxlen=_MAX_WAITING)
 
     async def close(self) -> None:
         """Send what is left."""
@@ -100,33 +108,27 @@ class Tracer:
 
     def wrap(self, nc: LaneClient) -> None:
         """Trace what *nc* sends, and what it hears."""
-        subscribe: Callable[..., Awaitable[Any]] = nc.subscribe
         open_lane = nc.open_lane
         instance: dict[str, Any] = vars(nc)
         instance["publish"] = self._sending(nc.publish)
         instance["request"] = self._sending(nc.request)
 
-        async def heard(subject: str, *rest: Any, cb: Any = None, **named: Any) -> Any:
-            if subject == subjects.ALL_NEWS_ITEMS and cb is not None:
-                cb = self._hearing(cb)
-            return await subscribe(subject, *rest, cb=cb, **named)
-
         async def opened(subject: str, lane: Lane) -> Any:
             prices = subject == subjects.ALL_PRICES
-            return await open_lane(subject, self._taking(lane) if prices else lane)
+            traced = self._taking(lane) if prices else self._reading(lane)
+            return await open_lane(subject, traced)
 
-        instance["subscribe"] = heard
         instance["open_lane"] = opened
 
-    def ending(self, written: Callable[[float], None]) -> Callable[[float], None]:
-        """Return *written*, after which what was to be written has been."""
+    def handed_on(self) -> None:
+        """Note that the news read so far are being written to clients."""
+        self._writing.extend(self._read)
+        self._read.clear()
 
-        def ended(seconds: float) -> None:
-            written(seconds)
-            while self._writing:
-                self._writing.popleft().end()
-
-        return ended
+    def written(self) -> None:
+        """Note that what was to be written to clients has been."""
+        while self._writing:
+            self._writing.popleft().end()
 
     def _sending(
         self, send: Callable[..., Awaitable[Any]]
@@ -165,35 +167,35 @@ class Tracer:
             for subject, payload, raw in messages:
                 parent = traceparent_of(raw) if raw else None
                 if parent is not None:
-                    self._arrived(subject.decode(), payload, parent, writes=True)
+                    span = self._arrived(subject.decode(), payload, parent)
+                    self._writing.extend(span)
             lane(messages)
 
         return taken
 
-    def _hearing(
-        self, take: Callable[[Msg], Awaitable[None]]
-    ) -> Callable[[Msg], Awaitable[None]]:
-        async def heard(message: Msg) -> None:
-            parent = (message.headers or {}).get(_HEADER)
-            if parent is not None:
-                self._arrived(message.subject, message.data, parent, writes=False)
-            await take(message)
+    def _reading(self, lane: Lane) -> Lane:
+        def read(messages: Sequence[LaneMessage]) -> None:
+            for _, payload, raw in messages:
+                subject, parent = _stored_news(raw), traceparent_of(raw)
+                if subject and parent is not None and parent not in self._seen:
+                    self._seen.append(parent)
+                    span = self._arrived(subject[1].decode(), payload, parent)
+                    self._read.extend(span)
+            lane(messages)
 
-        return heard
+        return read
 
-    def _arrived(
-        self, subject: str, payload: bytes, parent: str, *, writes: bool
-    ) -> None:
+    def _arrived(self, subject: str, payload: bytes, parent: str) -> list[Span]:
+        """Return the span of writing a message that is here; none if it is old."""
         times = _times(payload)
-        if times is None:
-            return
+        if times is None or now_ns() - times[1] > _OLD_NS:
+            return []
         carrier: Mapping[str, str] = {_HEADER: parent}
         context = self._propagator.extract(carrier)
         span = self._span("bus", subject, context, times[1])
         span.end()
-        if writes:
-            after = self._trace.set_span_in_context(span)
-            self._writing.append(self._span("write", subject, after, time.time_ns()))
+        after = self._trace.set_span_in_context(span)
+        return [self._span("write", subject, after, time.time_ns())]
 
     def _span(
         self, name: str, subject: str, context: Context | None, start_ns: int

@@ -11,9 +11,12 @@ import pytest
 from mesh import Mesh, run_mesh
 from processes import ServiceProcess, run_service
 
+from feedmesh.canary import read_mark
 from feedmesh.ingest.accounting import accounts_of
 
 
+SINCE = "2026-01-01T00:00:00Z"
+WILDCARDS = ["*", ">", "^", "^CANARY.*"]
 CANARIES = {"FMP_CANARY": "200ms", "LS_CANARY": "200ms"}
 
 
@@ -50,7 +53,12 @@ async def test_they_come_in_order_to_whom_asked_for_them_and_to_nobody_else(
     mesh: Mesh, prober: ServiceProcess
 ) -> None:
     news = {"op": "subscribe", "channel": "news"}
-    older, newer = mesh.news(), mesh.listen("/api/v3/stream", news)
+    everything = {"op": "subscribe", "channel": "prices", "symbols": WILDCARDS}
+    listeners = [
+        mesh.news(),
+        mesh.prices(*WILDCARDS),
+        mesh.listen("/api/v3/stream", news, everything),
+    ]
     await until_seen(prober, 10, feed="fmp", kind="price")
     await until_seen(prober, 10, feed="ls", kind="price")
     await until_seen(prober, 2, feed="ls", kind="news")
@@ -62,7 +70,11 @@ async def test_they_come_in_order_to_whom_asked_for_them_and_to_nobody_else(
     assert await prober.metric(f"{latency}_sum", kind="price") > 0
     checks = "feedmesh_prober_availability_checks_total"
     assert await prober.metric(checks, result="good") > 0
-    await nobody_else_met_them(mesh, older.heard + newer.heard)
+    await nobody_else_met_them(mesh, [t for one in listeners for t in one.heard])
+    await who_asks_by_name_gets_them(mesh)
+    edge = mesh.services["edge"]
+    assert await edge.metric("feedmesh_edge_cached_symbols") == 0
+    assert await edge.metric("feedmesh_edge_news_items_total") == 0
     for module in ("ingest_fmp", "ingest_ls"):
         await all_are_accounted_for(mesh.services[module])
 
@@ -70,14 +82,31 @@ async def test_they_come_in_order_to_whom_asked_for_them_and_to_nobody_else(
 async def nobody_else_met_them(mesh: Mesh, heard: list[str]) -> None:
     async with httpx.AsyncClient(base_url=mesh.url) as http:
         news = (await http.get("/api/v3/news?limit=100")).json()["items"]
+        day = f"/api/v3/news?since={SINCE}"
+        news += (await http.get(day)).json()["items"]
+        for wild in WILDCARDS:
+            query = {"types": wild}
+            assert "canary " not in (await http.get("/api/v3/news", params=query)).text
         cache = (await http.get("/api/v2/realtime/cache")).json()
         prices = (await http.get("/api/v3/prices?limit=100")).text
     upstream = await mesh.simulator.call("GET", "/stats")
 
     assert heard
     assert news == []
-    assert not [text for text in heard if "canary" in text.lower()]
+    assert not [text for text in heard if read_mark(text) is not None]
     assert "CANARY" not in str(cache) + prices + str(upstream["targets"])
+
+
+async def who_asks_by_name_gets_them(mesh: Mesh) -> None:
+    """The control: they are there."""
+    async with httpx.AsyncClient(base_url=mesh.url) as http:
+        news = await http.get(
+            "/api/v3/news", params={"types": "canary", "since": SINCE}
+        )
+        prices = await http.get("/api/v3/prices", params={"symbols": "^CANARY.FMP"})
+
+    assert "canary " in prices.text + news.text
+    assert "^CANARY.FMP" in prices.text
 
 
 async def all_are_accounted_for(service: ServiceProcess) -> None:

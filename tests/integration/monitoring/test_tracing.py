@@ -1,9 +1,11 @@
-"""A trace goes from the ingest to the edge; without an endpoint there is none."""
+"""A trace goes from the ingest to the client; without an endpoint there is none."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from feedmesh.canary import NEWS_TYPE
 from feedmesh.ops import serve
 from feedmesh.service import bind
 from feedmesh.tracing import traceparent_of
@@ -32,7 +35,8 @@ class Span(NamedTuple):
     trace: bytes
     span: bytes
     parent: bytes
-    seconds: float
+    start: float
+    end: float
 
 
 class Receiver:
@@ -58,7 +62,8 @@ class Receiver:
                             one.trace_id,
                             one.span_id,
                             one.parent_span_id,
-                            (one.end_time_unix_nano - one.start_time_unix_nano) / 1e9,
+                            one.start_time_unix_nano / 1e9,
+                            one.end_time_unix_nano / 1e9,
                         )
                     )
         self._grown.set()
@@ -95,7 +100,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-async def test_a_trace_goes_from_the_ingest_to_the_edge(
+async def test_a_trace_goes_from_the_ingest_to_the_client(
     tmp_path: Path, receiver: Receiver
 ) -> None:
     env = {
@@ -107,15 +112,24 @@ async def test_a_trace_goes_from_the_ingest_to_the_edge(
     async with run_mesh(tmp_path, *rates, env=env) as mesh:
         client = mesh.prices("BTCUSD")
         await client.until(lambda message: message["type"] == "price_update")
+        request = {"op": "subscribe", "channel": "news", "types": [NEWS_TYPE]}
+        reader = mesh.listen("/api/v3/stream", request)
+        await reader.until(lambda message: message["type"] == "news")
         names = ("ingest", "bus", "write")
         prices = await receiver.chains("prices.crypto.BTCUSD", *names)
-        news = await receiver.chains("news.canary", "ingest", "bus")
+        news = await receiver.chains("news.canary", *names)
 
     for chain in (*prices, *news):
         assert len({span.trace for span in chain}) == 1
         assert chain[0].service.startswith("ingest-")
         assert {span.service[:5] for span in chain[1:]} == {"edge-"}
-        assert all(-0.01 < span.seconds < 10 for span in chain)
+        for span in chain:
+            assert -0.01 < span.end - span.start < 10
+        for one, next_one in pairwise(chain):
+            # One begins where the other ends.
+            assert abs(next_one.start - one.end) < 2, chain
+    sent = Counter(span.trace for chain in news for span in chain if span == chain[0])
+    assert set(sent.values()) == {1}, "an item was read twice"
 
 
 async def test_without_an_endpoint_nothing_is_touched(tmp_path: Path) -> None:

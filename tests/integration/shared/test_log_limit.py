@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from mesh import run_mesh
+from mesh import Mesh, run_mesh
+from processes import ServiceProcess, run_service
 
 
 FLOOD = dedent("""
@@ -22,6 +25,8 @@ FLOOD = dedent("""
         logger.warning("no answer to %s", "hunter2", extra={"number": number})
     logger.error("what it is about")
 """)
+
+LOUD = str(Path(__file__).parents[2] / "loud")
 
 
 @pytest.mark.parametrize(("level", "most"), [("INFO", 60), ("DEBUG", 5000)])
@@ -41,7 +46,47 @@ def test_a_flood_is_held_back_and_told(level: str, most: int) -> None:
     assert sum(held) + len(lines) - len(held) == 2001
 
 
-async def test_an_outage_of_everything_is_few_lines(tmp_path: Path) -> None:
+async def until_it_warns(service: ServiceProcess, least: int) -> None:
+    """Wait until *service* has said so often that something is wrong."""
+    async with asyncio.timeout(30):
+        while sum('"level": "WARNING"' in line for line in service.lines) < least:
+            await asyncio.sleep(0.05)
+
+
+async def outage(mesh: Mesh, prober: ServiceProcess, least: int) -> None:
+    """Take away from every service what it cannot do without; each warns of it."""
+    await mesh.simulator.service.stop(signal.SIGKILL)
+    await mesh.nats.stop()
+    for service in mesh.services.values():
+        await until_it_warns(service, least)
+    # Not killed: it shall say all that it has to say.
+    await mesh.services["edge"].stop()
+    await until_it_warns(prober, least)
+    # The rest of what it says is under way at most.
+    await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+async def test_no_service_says_much_in_an_outage(tmp_path: Path, level: str) -> None:
+    """
+    Not even services that have a hundred things to say about each that is wrong.
+
+    At DEBUG they may: that is the control.
+    """
+    env = {"PYTHONPATH": LOUD, "LOG_LEVEL": level, "EDGE_DRAIN": "1s"}
+    async with run_mesh(tmp_path / "mesh", env=env) as mesh:
+        edges = f"ws://127.0.0.1:{mesh.edge_port}/api/v3/stream"
+        env |= {"PROBER_EDGES": edges, "OPS_PORT": "0"}
+        async with run_service("prober", env) as prober:
+            await prober.ready()
+            await outage(mesh, prober, 10 if level == "INFO" else 101)
+            for service in (*mesh.services.values(), prober):
+                assert (len(service.lines) <= 60) == (level == "INFO"), service.module
+
+
+async def test_services_as_they_are_say_little_when_all_comes_and_goes(
+    tmp_path: Path,
+) -> None:
     async with run_mesh(tmp_path) as mesh:
         before = {name: len(s.lines) for name, s in mesh.services.items()}
         for _ in range(3):

@@ -45,7 +45,7 @@ LATENCY = Board(
                 "Edge to socket",
                 "s",
                 quantiles(f"{_EDGE}write_latency_seconds"),
-                "The oldest price of each pass.",
+                "Of each price to each client that wants it at once.",
             ),
             Panel(
                 "Clocks",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from edge.clients.close_codes import CloseCode
-from feedmesh.metrics import LATENCY_BUCKETS
+from feedmesh.latencies import Latencies
 
 
 __all__ = ["EdgeMetrics"]
@@ -79,11 +79,10 @@ class EdgeMetrics:
         self.request_errors = counter(
             "request_errors_total", "Requests of clients that broke a rule.", "endpoint"
         )
-        self.bus_latency = Histogram(
+        self.bus_latency = Latencies(
             "feedmesh_edge_bus_latency_seconds",
             "From the ingest's publish to the arrival here.",
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
+            registry,
         )
         # What has never happened is told as never, not left unsaid.
         for endpoint in ("prices", "news", "stream"):
@@ -94,12 +93,11 @@ class EdgeMetrics:
             self.closed.labels(code.value)
         for channel in ("prices", "news"):
             self.resumes.labels(channel, "recovered")
-        self.write_latency = Histogram(
+        self.write_latency = Latencies(
             "feedmesh_edge_write_latency_seconds",
-            "From the arrival of a price here until it was written to all who want it"
-            " at once: the oldest of each pass.",
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
+            "From the arrival of a price here until it was written to a client that"
+            " wants it at once, over all such clients (sampled).",
+            registry,
         )
         self.clock_skew = gauge(
             "clock_skew_seconds",

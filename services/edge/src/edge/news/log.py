@@ -139,6 +139,7 @@ class NewsLog:
 
     Attributes:
         warm: Set once the recent items are in memory.
+        advanced: Called when the log has grown, before its readers are.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class NewsLog:
         self._readers: dict[Callable[[], None], None] = {}
         self._asking: asyncio.Future[StreamState] | None = None
         self.warm = asyncio.Event()
+        self.advanced: Callable[[], None] = lambda: None
 
     def count(self) -> None:
         """Bring the metrics up to date."""
@@ -326,6 +328,7 @@ class NewsLog:
                 break
             self._read_to = page.end.sequence
         if self._read_to > before:
+            self.advanced()
             for reader in list(self._readers):
                 reader()
         if not self.warm.is_set():
