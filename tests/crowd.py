@@ -27,6 +27,7 @@ from time import monotonic, monotonic_ns
 from typing import Any, cast
 
 import uvloop
+from processes import killed_at_end
 from raw_socket import handshake, text_frame
 
 
@@ -367,12 +368,8 @@ async def run_crowd(port: int, *options: str) -> AsyncIterator[CrowdProcess]:
         env={**os.environ, "PYTHONPATH": folder},
         limit=2**20,
     )
-    try:
+    async with killed_at_end(process):
         yield CrowdProcess(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 if __name__ == "__main__":

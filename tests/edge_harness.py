@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 from nats_process import NatsProcess
 from processes import ServiceProcess, run_service
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from feedmesh import messages, prices, subjects
 from feedmesh.bus import Bus
@@ -87,6 +89,27 @@ class Writer:
         )
 
 
+class NumberedNews:
+    """
+    News items that never stop, numbered in their titles.
+
+    Attributes:
+        published: How many there are.
+    """
+
+    def __init__(self, writer: Writer, every_seconds: float) -> None:
+        self._writer = writer
+        self._every_seconds = every_seconds
+        self.published = 0
+
+    async def publish(self) -> None:
+        while True:
+            number = str(self.published + 1)
+            await self._writer.news(number, number)
+            self.published += 1
+            await asyncio.sleep(self._every_seconds)
+
+
 class Client:
     """A WebSocket client that waits for what it expects."""
 
@@ -107,6 +130,14 @@ class Client:
 
     async def json(self) -> Any:
         return json.loads(await self.text())
+
+    async def closed(self, seconds: float = 10.0) -> int | None:
+        """Return the code with which the edge closes the connection."""
+        async with asyncio.timeout(seconds):
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await self.connection.recv()
+        return self.connection.close_code
 
     async def silent(self, seconds: float = 0.3) -> None:
         """Assert that nothing comes."""

@@ -142,6 +142,17 @@ class ServiceProcess:
 
 
 @asynccontextmanager
+async def killed_at_end(process: Process) -> AsyncIterator[Process]:
+    """Yield *process*; if it still runs at the end of the context, kill it."""
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
 async def run_service(
     module: str, env: Mapping[str, str], *arguments: str
 ) -> AsyncIterator[ServiceProcess]:

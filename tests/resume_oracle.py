@@ -48,22 +48,33 @@ class Truth:
         return _NewsJudge(self).judge(told) + _PriceJudge(self).judge(told)
 
 
-class _NewsJudge:
-    """Follows one client through the news."""
+class _Judge:
+    """Follows one client through what it is told of one *channel*."""
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._untrue: list[str] = []
+
+    def judge(self, told: Iterable[Message]) -> list[str]:
+        for message in told:
+            if message.get("channel", self._channel) == self._channel:
+                self._take(message)
+        return self._untrue
+
+    def _take(self, message: Message) -> None:
+        raise NotImplementedError
+
+
+class _NewsJudge(_Judge):
+    """Judges the news."""
 
     def __init__(self, truth: Truth) -> None:
+        super().__init__("news")
         self._items = sorted(truth.news)
-        self._untrue: list[str] = []
         self._types: set[str] | None = None
         # Up to where it was told to have everything; None while nothing is promised.
         self._at: NewsPosition | None = None
         self._since = ""
-
-    def judge(self, told: Iterable[Message]) -> list[str]:
-        for message in told:
-            if message.get("channel", "news") == "news":
-                self._take(message)
-        return self._untrue
 
     def _take(self, message: Message) -> None:
         match message["type"]:
@@ -100,13 +111,13 @@ class _NewsJudge:
         self._at = end
 
 
-class _PriceJudge:
-    """Follows one client through the prices of one feed."""
+class _PriceJudge(_Judge):
+    """Judges the prices of one feed."""
 
     def __init__(self, truth: Truth) -> None:
+        super().__init__("prices")
         self._prices = sorted(truth.prices)
         self._by_value = {price.value: price for price in truth.prices}
-        self._untrue: list[str] = []
         self._wanted: set[str] = set()
         # Those of which it must know the newest value at the end of the snapshot.
         self._known: set[str] = set()
@@ -116,12 +127,6 @@ class _PriceJudge:
         self._state: dict[str, tuple[int, int]] = {}
         self._heard: set[tuple[int, int]] = set()
         self._at: tuple[int, int] | None = None
-
-    def judge(self, told: Iterable[Message]) -> list[str]:
-        for message in told:
-            if message.get("channel", "prices") == "prices":
-                self._take(message)
-        return self._untrue
 
     def _take(self, message: Message) -> None:
         match message["type"]:

@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from processes import killed_at_end
+
 
 __all__ = [
     "RIG_CORE",
@@ -128,12 +130,8 @@ async def run_pinned(
             stderr=DEVNULL,
             env={**os.environ, **env},
         )
-    try:
+    async with killed_at_end(process):
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from balancer import run_balancer
 from crowd import run_crowd
-from edge_harness import EdgeProcess, Writer, edge_env
+from edge_harness import EdgeProcess, NumberedNews, Writer, edge_env
 from mesh import free_block
 from nats_process import NatsProcess, open_bus, run_nats
 from processes import run_service
@@ -28,15 +28,7 @@ class Deployment:
     def __init__(self, edges: list[EdgeProcess], port: int, writer: Writer) -> None:
         self.edges = edges
         self.port = port
-        self._writer = writer
-        self.published = 0
-
-    async def publish(self) -> None:
-        while True:
-            number = str(self.published + 1)
-            await self._writer.news(number, number)
-            self.published += 1
-            await asyncio.sleep(NEWS_SECONDS)
+        self.news = NumberedNews(writer, NEWS_SECONDS)
 
     async def restart(self, edge: EdgeProcess) -> None:
         assert await edge.service.stop(signal.SIGTERM) == 0
@@ -71,7 +63,7 @@ async def deployment(folder: Path) -> AsyncIterator[Deployment]:
         servers = {await edge.service.ops(): edge.port for edge in edges}
         port = await stack.enter_async_context(run_balancer(servers))
         it = Deployment(edges, port, Writer(bus))
-        publishing = asyncio.create_task(it.publish())
+        publishing = asyncio.create_task(it.news.publish())
         stack.callback(publishing.cancel)
         yield it
 
@@ -83,12 +75,12 @@ async def roll(
     async with deployment(folder) as it, run_crowd(it.port, *options) as crowd:
         await crowd.ask(f"open {clients}")
         await crowd.settle()
-        await crowd.caught_up(it.published + 1)
+        await crowd.caught_up(it.news.published + 1)
         await crowd.ask("start")
         for edge in it.edges[:restarts]:
             await it.restart(edge)
         await crowd.settle()
-        return await crowd.caught_up(it.published + 1)
+        return await crowd.caught_up(it.news.published + 1)
 
 
 async def test_nobody_misses_an_item(tmp_path: Path) -> None:

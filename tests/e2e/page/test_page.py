@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from e2e.page.browser import BrowserPages
 from e2e.page.stub_edge import StubEdge, news_item
 from playwright.async_api import Locator, Page, expect
@@ -52,6 +53,25 @@ async def add(page: Page, symbol: str) -> None:
 async def is_live(page: Page) -> None:
     connection = page.get_by_test_id("connection")
     await expect(connection).to_have_attribute("data-state", "live")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(edge: StubEdge, browser_page: BrowserPages) -> Page:
+    """The page in front of the edge, once it hears it."""
+    page = await browser_page(edge.url)
+    await is_live(page)
+    return page
+
+
+async def on_a_clock_of_its_own(edge: StubEdge, browser_page: BrowserPages) -> Page:
+    """Open the page and have it show a price; its time passes only when told to."""
+    await edge.price("AAPL", last_price="1.10")
+    page = await browser_page.blank()
+    await page.clock.install()
+    await page.goto(edge.url)
+    await page.clock.run_for(100)
+    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
+    return page
 
 
 def now_ms() -> int:
@@ -245,12 +265,7 @@ async def test_an_empty_watchlist_says_what_to_do(
     await expect(page.locator("[data-symbol]")).to_have_count(8)
 
 
-async def test_an_illegal_symbol_is_refused_in_plain_words(
-    edge: StubEdge, browser_page: BrowserPages
-) -> None:
-    page = await browser_page(edge.url)
-    await is_live(page)
-
+async def test_an_illegal_symbol_is_refused_in_plain_words(page: Page) -> None:
     await add(page, "foo$")
 
     error = page.get_by_test_id("symbol-error")
@@ -398,12 +413,7 @@ async def test_the_reader_keeps_the_place_while_news_comes(
     await expect(button).to_be_hidden()
 
 
-async def test_the_news_list_is_bounded(
-    edge: StubEdge, browser_page: BrowserPages
-) -> None:
-    page = await browser_page(edge.url)
-    await is_live(page)
-
+async def test_the_news_list_is_bounded(edge: StubEdge, page: Page) -> None:
     for number in range(530):
         await edge.tell(news_item(str(number), f"item {number}"))
 
@@ -475,12 +485,7 @@ async def test_news_that_may_be_missing_is_told_plainly(
     await expect(page.get_by_test_id("gap-line")).to_have_count(1)
 
 
-async def test_a_gap_while_connected_is_told_too(
-    edge: StubEdge, browser_page: BrowserPages
-) -> None:
-    page = await browser_page(edge.url)
-    await is_live(page)
-
+async def test_a_gap_while_connected_is_told_too(edge: StubEdge, page: Page) -> None:
     await edge.say(type="gap", channel="prices", reason="slow_client", missed=12)
     await edge.say(type="gap", channel="news", reason="removed", after="1", to="2")
     await edge.say(type="gap", channel="news", reason="unheard_of", after="1", to="2")
@@ -493,11 +498,8 @@ async def test_a_gap_while_connected_is_told_too(
 
 
 async def test_an_edge_that_goes_away_says_when_to_come_back(
-    edge: StubEdge, browser_page: BrowserPages
+    edge: StubEdge, page: Page
 ) -> None:
-    page = await browser_page(edge.url)
-    await is_live(page)
-
     await edge.say(type="going_away", reconnect_after_ms=2500)
     await is_live(page)
     gone = time.monotonic()
@@ -511,11 +513,8 @@ async def test_an_edge_that_goes_away_says_when_to_come_back(
 
 
 async def test_an_edge_that_wants_no_more_is_left_alone(
-    edge: StubEdge, browser_page: BrowserPages
+    edge: StubEdge, page: Page
 ) -> None:
-    page = await browser_page(edge.url)
-    await is_live(page)
-
     await edge.hang_up(4000)
 
     await expect(page.get_by_test_id("connection")).to_have_text("ended (4000)")
@@ -544,12 +543,7 @@ async def test_closed_sockets_are_opened_again(
 async def test_a_connection_that_is_dead_and_looks_open_is_replaced(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
-    await edge.price("AAPL", last_price="1.10")
-    page = await browser_page.blank()
-    await page.clock.install()
-    await page.goto(edge.url)
-    await page.clock.run_for(100)
-    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
+    page = await on_a_clock_of_its_own(edge, browser_page)
 
     edge.mute = True
     await page.clock.run_for(15_000)
@@ -610,13 +604,8 @@ async def test_what_a_token_does_not_allow_is_told_where_it_is_missed(
     edge: StubEdge, browser_page: BrowserPages
 ) -> None:
     edge.denied = {"news", "status"}
-    await edge.price("AAPL", last_price="1.10")
-    page = await browser_page.blank()
-    await page.clock.install()
-    await page.goto(edge.url)
-    await page.clock.run_for(100)
+    page = await on_a_clock_of_its_own(edge, browser_page)
 
-    await expect(part(page, "AAPL", "last")).to_have_text("1.10")
     await expect(page.get_by_text("Your token does not allow news.")).to_be_visible()
     note = page.get_by_test_id("feeds-note")
     await expect(note).to_contain_text("your token does not allow it")

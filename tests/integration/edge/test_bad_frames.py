@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
-from edge_under_attack import EdgeUnderAttack, edge_under_attack, eventually
+from edge_under_attack import EdgeUnderAttack, eventually
 from raw_socket import (
     PRICES,
     Frame,
@@ -22,27 +21,15 @@ from raw_socket import (
 )
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("nobody_else_notices"),
+]
 
 PATHS = [PRICES, "/ws/news", "/api/v3/stream"]
+EDGE_SETTINGS = {"EDGE_STUCK": "2s"}
 LIMIT = 64 * 1024
 TEXT, BINARY, MORE, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def target(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[EdgeUnderAttack]:
-    async with edge_under_attack(
-        tmp_path_factory.mktemp("edge"), EDGE_STUCK="2s"
-    ) as target:
-        yield target
-
-
-@pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nobody_else_notices(target: EdgeUnderAttack) -> AsyncIterator[None]:
-    yield
-    await target.is_well()
 
 
 async def closing(attacker: RawSocket, seconds: float = 10) -> Frame:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import pytest_asyncio
 from edge_harness import run_edge
-from edge_under_attack import EdgeUnderAttack, edge_under_attack, eventually
+from edge_under_attack import EdgeUnderAttack, eventually
 from nats_process import NatsProcess
 from raw_socket import KEY, PRICES, handshake, raw_socket, request
 
 from feedmesh.bus import Bus
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("nobody_else_notices"),
+]
 
+EDGE_SETTINGS = {"EDGE_STUCK": "1s"}
 PINS = "/api/v2/realtime/subscribe"
 JSON = "Content-Type: application/json"
 ROUTES = [
@@ -30,24 +32,6 @@ ROUTES = [
     "/api/v2/realtime/status",
     "/api/v3/news",
 ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def target(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[EdgeUnderAttack]:
-    async with edge_under_attack(
-        tmp_path_factory.mktemp("edge"), EDGE_STUCK="1s"
-    ) as target:
-        # So that it has a value for every test that asks for one.
-        await target.is_well()
-        yield target
-
-
-@pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nobody_else_notices(target: EdgeUnderAttack) -> AsyncIterator[None]:
-    yield
-    await target.is_well()
 
 
 # -- sizes -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ gets every update.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import timeit
@@ -20,49 +19,28 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from edge_harness import EdgeProcess, StreamClient, Writer, run_edge
-from edge_under_attack import EdgeUnderAttack, edge_under_attack, eventually
+from edge_under_attack import EdgeUnderAttack, eventually
 from integration.edge.test_auth import Issuer, bearer
 from nats_process import open_bus, run_nats
 from raw_socket import client_frame, handshake, text_frame
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from edge.stream.requests import BadRequestError, NotARequestError, parse_request
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("nobody_else_notices"),
+]
 
 STREAM = "/api/v3/stream"
 LIMIT = 64 * 1024
 ERRORS = "feedmesh_edge_request_errors_total"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def target(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[EdgeUnderAttack]:
-    async with edge_under_attack(tmp_path_factory.mktemp("edge")) as target:
-        yield target
-
-
-@pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nobody_else_notices(target: EdgeUnderAttack) -> AsyncIterator[None]:
-    yield
-    await target.is_well()
-
-
 async def counted(target: EdgeUnderAttack, endpoint: str) -> float:
     return await target.edge.service.metric(ERRORS, endpoint=endpoint)
-
-
-async def closed(client: StreamClient) -> int | None:
-    async with asyncio.timeout(10):
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await client.connection.recv()
-    return client.connection.close_code
 
 
 def token(text: str) -> str:
@@ -301,7 +279,7 @@ async def test_a_larger_bomb_is_not_even_read(
 ) -> None:
     async with target.edge.stream() as client:
         await client.connection.send(bomb)
-        assert await closed(client) == 1009
+        assert await client.closed() == 1009
 
 
 async def test_a_stream_that_is_reset_is_forgotten_within_a_second(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 from edge_harness import run_edge
 from edge_under_attack import EdgeUnderAttack, edge_under_attack, eventually
 from nats_process import NatsProcess
@@ -19,31 +17,20 @@ from raw_socket import PRICES, client_frame, handshake, raw_socket, request, tex
 from feedmesh.bus import Bus
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("nobody_else_notices"),
+]
 
 HANDSHAKE = 1.0
+EDGE_SETTINGS = {
+    "EDGE_HANDSHAKE": f"{HANDSHAKE}s",
+    "EDGE_ORIGINS": "https://good.example",
+    "EDGE_HOSTS": "x, 127.0.0.1, *.example",
+}
 PINS = "/api/v2/realtime/subscribe"
 JSON = "Content-Type: application/json"
 HALF_A_BODY = request(PINS, JSON, "Content-Length: 3", method="POST") + "["
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def target(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[EdgeUnderAttack]:
-    async with edge_under_attack(
-        tmp_path_factory.mktemp("edge"),
-        EDGE_HANDSHAKE=f"{HANDSHAKE}s",
-        EDGE_ORIGINS="https://good.example",
-        EDGE_HOSTS="x, 127.0.0.1, *.example",
-    ) as target:
-        yield target
-
-
-@pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def nobody_else_notices(target: EdgeUnderAttack) -> AsyncIterator[None]:
-    yield
-    await target.is_well()
 
 
 # -- time ------------------------------------------------------------------------------

@@ -170,10 +170,7 @@ async def test_clients_are_told_when_the_edge_leaves(edge: EdgeProcess) -> None:
     async with edge.news() as news, edge.prices() as prices:
         await news.json()
         stopping = asyncio.create_task(edge.service.stop(signal.SIGTERM))
-        codes = []
-        for client in (news, prices):
-            await client.connection.wait_closed()
-            codes.append(client.connection.close_code)
+        codes = [await client.closed() for client in (news, prices)]
 
     assert codes == [1012, 1012]
     assert await stopping == 0

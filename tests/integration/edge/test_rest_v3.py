@@ -86,11 +86,7 @@ async def raw(edge: EdgeProcess, request: bytes) -> bytes:
 
 
 async def test_prices_come_with_their_bytes_state_and_positions(
-    edge: EdgeProcess,
-    http: httpx.AsyncClient,
-    writer: Writer,
-    bus: Bus,
-    eventually: Eventually,
+    http: httpx.AsyncClient, writer: Writer, bus: Bus, eventually: Eventually
 ) -> None:
     await feed_status(bus, "test", "live")
     frame = await writer.price("AAPL", last_price="189.4500000000000000001")
@@ -331,11 +327,7 @@ async def test_answers_while_nats_is_away_are_stale(
 
 
 async def test_every_answer_is_as_described(
-    edge: EdgeProcess,
-    http: httpx.AsyncClient,
-    writer: Writer,
-    bus: Bus,
-    eventually: Eventually,
+    http: httpx.AsyncClient, writer: Writer, bus: Bus, eventually: Eventually
 ) -> None:
     await feed_status(bus, "test", "live")
     await writer.price("AAPL", last_price="1")
@@ -365,6 +357,9 @@ async def test_every_answer_is_as_described(
         "/api/v3/news",
         f"/api/v3/news?since={position}",
         "/api/v3/news?since=x",
+        f"/api/v3/news?cursor={position}",
+        "/api/v3/news?cursor=x",
+        "/api/v3/gaps?cursor=x",
         "/api/v3/status",
         "/api/v2/realtime/cache",
         "/api/v2/realtime/cache/AAPL",

@@ -17,7 +17,6 @@ from nats_process import NatsProcess
 from processes import run_service
 from raw_socket import Frame, RawSocket, client_frame, raw_socket, text_frame
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from feedmesh.bus import Bus
 
@@ -122,16 +121,6 @@ class Market:
 @pytest.fixture
 def market(edge: EdgeProcess, writer: Writer) -> Market:
     return Market(edge, writer)
-
-
-async def closed(client: StreamClient, seconds: float = 20) -> int | None:
-    """Return the code with which the edge closes the connection."""
-    async with asyncio.timeout(seconds):
-        try:
-            while True:
-                await client.connection.recv()
-        except ConnectionClosed:
-            return client.connection.close_code
 
 
 def by_symbol(heard: list[dict[str, Any]]) -> dict[str, list[int]]:
@@ -442,7 +431,7 @@ async def test_one_that_never_reads_is_closed_with_4108(
         await eventually(evicted)
         # The close frame waits for a moment behind what was not read.
         late.read_on()
-        assert await closed(late) == 4108
+        assert await late.closed(20) == 4108
 
         async def gone() -> bool:
             return kernel_bytes(edge, never) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from crowd import run_crowd
-from edge_harness import EdgeProcess, Writer, run_edge
+from edge_harness import EdgeProcess, NumberedNews, Writer, run_edge
 from nats_process import NatsProcess
 from processes import cpu_seconds
 
@@ -24,24 +24,9 @@ TARGET_SECONDS = 10.0
 TROUBLE = ("news missed", "news doubled", "not recovered", "gap news")
 
 
-class News:
-    """Numbered items that never stop."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self.published = 0
-
-    async def publish(self) -> None:
-        while True:
-            number = str(self.published + 1)
-            await self._writer.news(number, number)
-            self.published += 1
-            await asyncio.sleep(0.2)
-
-
 @pytest.fixture
-async def news(writer: Writer) -> AsyncIterator[News]:
-    it = News(writer)
+async def news(writer: Writer) -> AsyncIterator[NumberedNews]:
+    it = NumberedNews(writer, 0.2)
     task = asyncio.create_task(it.publish())
     yield it
     task.cancel()
@@ -56,7 +41,7 @@ async def kill(edge: EdgeProcess) -> None:
 
 
 async def test_two_thousand_come_back_at_once_and_miss_nothing(
-    edge: EdgeProcess, news: News
+    edge: EdgeProcess, news: NumberedNews
 ) -> None:
     async with run_crowd(edge.port) as crowd:
         await crowd.ask(f"open {COUNT}")
@@ -77,7 +62,7 @@ async def test_two_thousand_come_back_at_once_and_miss_nothing(
 
 
 async def test_without_positions_the_same_storm_loses_items(
-    edge: EdgeProcess, news: News
+    edge: EdgeProcess, news: NumberedNews
 ) -> None:
     async with run_crowd(edge.port, "--forget") as crowd:
         await crowd.ask("open 300")
@@ -93,7 +78,7 @@ async def test_without_positions_the_same_storm_loses_items(
 
 
 async def test_a_storm_is_rationed_and_spares_those_who_are_there(
-    nats_server: NatsProcess, bus: Bus, news: News
+    nats_server: NatsProcess, bus: Bus, news: NumberedNews
 ) -> None:
     limits = {"EDGE_ARRIVALS": "100", "EDGE_ARRIVALS_BURST": "250"}
     async with (
@@ -121,7 +106,7 @@ async def test_a_storm_is_rationed_and_spares_those_who_are_there(
 
 
 async def test_two_edges_share_the_storm_of_a_third(
-    nats_server: NatsProcess, bus: Bus, news: News
+    nats_server: NatsProcess, bus: Bus, news: NumberedNews
 ) -> None:
     """An edge dies for good; those connected elsewhere notice nothing."""
     async with (

@@ -548,6 +548,38 @@ async def test_pages_of_news_follow_each_other(world: World, kept: int) -> None:
     assert pages == 13
 
 
+async def test_a_cursor_takes_the_place_of_since(world: World) -> None:
+    world.log.add(3)
+    start = NewsPosition(STREAM, 0).token()
+    first = (await world.http.get(f"/api/v3/news?limit=1&since={start}")).json()
+    query = f"limit=1&since={start}&cursor={first['next']}"
+    second = await world.http.get(f"/api/v3/news?{query}")
+
+    assert titles(second) == [2]
+    assert second.json()["next"] == NewsPosition(STREAM, 2).token()
+
+
+@pytest.mark.parametrize("path", ["news", "gaps"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "2024-11-10T12:00:00Z",
+        "NEWS.0123456789ab.1.0000",
+        "GAPS.0123456789ab.1.0000",
+        PricePosition("fmp", 1, 1).token(),
+        "A" * 5000,
+    ],
+)
+async def test_a_cursor_that_no_page_gave_is_refused(
+    world: World, path: str, cursor: str
+) -> None:
+    response = await world.http.get(f"/api/v3/{path}", params={"cursor": cursor})
+
+    assert problem(response, 400, "bad_cursor")["parameter"] == "cursor"
+
+
 async def test_a_full_last_page_says_that_it_is_the_last(world: World) -> None:
     world.log.add(10)
     since = NewsPosition(STREAM, 5).token()
@@ -787,7 +819,10 @@ QUERY = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(path=st.sampled_from(["prices", "prices/AAPL", "news", "status"]), query=QUERY)
+@given(
+    path=st.sampled_from(["prices", "prices/AAPL", "news", "gaps", "status"]),
+    query=QUERY,
+)
 async def test_no_query_makes_the_edge_fail(
     path: str, query: list[tuple[str, str]]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
 from edge.prices.hub import EVERY, LATEST, Pace, PriceHub, PriceListener
+from edge.prices.lanes import LatestLane
 from edge.prices.updates import Update
 
 
@@ -72,6 +74,8 @@ class Edge:
             self.hub.snapshot(self.listener, missed.changed)
         elif action == "flush":
             for lane in self.hub._lanes.values():
+                if isinstance(lane, LatestLane):
+                    lane.ripen(math.inf)
                 lane.flush()
         elif action == "leave A":
             self.hub.unsubscribe(self.listener, ["A"])

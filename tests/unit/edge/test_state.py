@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from time import sleep
 from typing import Any
 
@@ -20,6 +21,7 @@ from edge.contract.prices import parse_request
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
 from edge.prices.hub import EVERY, LATEST, Pace, PriceHub, PriceListener, form_of
+from edge.prices.lanes import LatestLane
 from edge.prices.updates import Update
 
 
@@ -221,6 +223,27 @@ async def test_a_slow_lane_waits_for_its_interval() -> None:
     await asyncio.sleep(0.1)
 
     assert outlet.heard() == [1, 3]
+
+
+async def test_a_symbol_waits_only_for_its_own_interval() -> None:
+    it = HubHarness()
+    listener, outlet = it.join("A", "B", pace=Pace.at_most(0.1))
+    it.update("A", 1)
+    await turn()
+    it.update("A", 2)
+    it.update("A", 3)
+    it.update("B", 4)
+    await turn()
+
+    # Seconds before the next value of A may leave, B is not late for anything.
+    assert outlet.heard() == [1, 4]
+    assert listener.sender.conflated == 0
+    for lane in it.hub._lanes.values():
+        assert isinstance(lane, LatestLane)
+        lane.ripen(math.inf)
+        lane.flush()
+    assert outlet.heard() == [1, 4, 3]
+    assert listener.sender.conflated == it.flusher.conflated == 1
 
 
 @given(st.floats(min_value=0.1, max_value=50))

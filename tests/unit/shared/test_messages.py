@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,27 @@ maybe_digits = st.none() | digits
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+def state_of(
+    data_type: str,
+    values: tuple[str | None, ...],
+    timestamp_ms: int,
+    cached_s: int = 0,
+) -> PriceState:
+    """Return a price whose six *values* are in the order of its frame."""
+    return PriceState(
+        symbol="BRK-B",
+        timestamp_ms=timestamp_ms,
+        data_type=data_type,  # type: ignore[arg-type] # drawn from the three
+        last_price=values[0],
+        last_size=values[1],
+        ask_price=values[2],
+        ask_size=values[3],
+        bid_price=values[4],
+        bid_size=values[5],
+        cached_s=cached_s,
+    )
+
+
 @given(
     timestamp=st.integers(0, 10**14),
     data_type=st.sampled_from(["T", "Q", "B"]),
@@ -33,17 +55,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]))
 def test_a_price_keeps_every_digit(
     timestamp: int, data_type: str, values: tuple[str | None, ...]
 ) -> None:
-    state = PriceState(
-        symbol="BRK-B",
-        timestamp_ms=timestamp,
-        data_type=data_type,  # type: ignore[arg-type] # drawn from the three
-        last_price=values[0],
-        last_size=values[1],
-        ask_price=values[2],
-        ask_size=values[3],
-        bid_price=values[4],
-        bid_size=values[5],
-    )
+    state = state_of(data_type, values, timestamp)
 
     frame = encode_frame(state)
 
@@ -94,41 +106,18 @@ def test_the_short_way_makes_the_same_bytes(
     venue: str | None,
     broken: tuple[str | None, str | None] | None,
 ) -> None:
-    state = PriceState(
-        symbol="BRK-B",
-        timestamp_ms=times[0] // 10**6,
-        data_type=data_type,  # type: ignore[arg-type] # drawn from the three
-        last_price=values[0],
-        last_size=values[1],
-        ask_price=values[2],
-        ask_size=values[3],
-        bid_price=values[4],
-        bid_size=values[5],
-        cached_s=cached,
-    )
-    head = messages.head(
-        "price",
-        "fmp",
-        version,
-        event_ns=times[0],
-        received_ns=times[1],
-        published_ns=times[2],
-        flags=flags,
-        venue=venue,
-        broken=broken,
-    )
+    state = state_of(data_type, values, times[0] // 10**6, cached)
+    about: dict[str, Any] = {
+        "event_ns": times[0],
+        "received_ns": times[1],
+        "published_ns": times[2],
+        "flags": flags,
+        "venue": venue,
+        "broken": broken,
+    }
+    head = messages.head("price", "fmp", version, **about)
 
-    short = encode_price(
-        "fmp",
-        version,
-        state,
-        event_ns=times[0],
-        received_ns=times[1],
-        published_ns=times[2],
-        flags=flags,
-        venue=venue,
-        broken=broken,
-    )
+    short = encode_price("fmp", version, state, **about)
 
     assert short == messages.encode(head, encode_frame(state))
 

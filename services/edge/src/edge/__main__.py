@@ -131,9 +131,7 @@ class _Edge:
         cache = PriceCache()
         tape = PriceTape(settings.edge_history)
         flusher = Flusher()
-        flusher.written = metrics.write_latency.observe
-        if bus.tracer is not None:
-            flusher.written = bus.tracer.ending(flusher.written)
+        flusher.meter.take = metrics.write_latency.take
         clients = Clients(metrics)
         # The announcer asks the hub, and the hub wakes the announcer.
         self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
@@ -162,6 +160,9 @@ class _Edge:
             problems=lambda: dict(phase.problems),
             auth=auth,
         )
+        if bus.tracer is not None:
+            self.parts.news.advanced = bus.tracer.handed_on
+            flusher.meter.passed = bus.tracer.written
 
     async def warm(self) -> None:
         """Wait until the caches hold what the streams held at the start."""
@@ -185,7 +186,6 @@ class _Edge:
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(_TEND_SECONDS)
-            self.parts.hub.flush()
             self.parts.clients.tend(self.parts.settings.edge_stuck)
             self.parts.status.tell_changes()
             if self.parts.auth is not None:

@@ -34,6 +34,8 @@ _GAPS = "GAPS"
 _MAX_TOKEN = 128
 # Nothing that counts messages or milliseconds has more digits.
 _MAX_DIGITS = 18
+_REST = [b"%03d" % rest for rest in range(1000)]
+_HEX = [b"%02x" % byte for byte in range(256)]
 
 
 class NewsPosition(NamedTuple):
@@ -91,9 +93,12 @@ def stream_mark(identity: str) -> str:
 
 def token_of(source: str, version: tuple[int, int]) -> bytes:
     """Return the token of a :class:`PricePosition`; made for every update."""
-    text, check = _beginning(source, version[0])
-    seq = b"%d" % version[1]
-    return b"%b%b.%04x" % (text, seq, crc_hqx(seq, check))
+    # All but the end is the same for a thousand updates: a third of the time.
+    thousands, rest = divmod(version[1], 1000)
+    text, check = _beginning(source, version[0], thousands)
+    end = _REST[rest] if thousands else b"%d" % rest
+    check = crc_hqx(end, check)
+    return b"%b%b.%b%b" % (text, end, _HEX[check >> 8], _HEX[check & 255])
 
 
 def parse_news_position(token: str) -> NewsPosition:
@@ -103,10 +108,7 @@ def parse_news_position(token: str) -> NewsPosition:
     Raises:
         ValueError: If it is not a token of :class:`NewsPosition`.
     """
-    name, stream, sequence = _parts(token)
-    if name != _NEWS:
-        raise ValueError("not a position in the news")
-    return NewsPosition(stream, _number(sequence))
+    return NewsPosition(*_place_in(_NEWS, token, "not a position in the news"))
 
 
 def parse_gap_position(token: str) -> GapPosition:
@@ -116,10 +118,7 @@ def parse_gap_position(token: str) -> GapPosition:
     Raises:
         ValueError: If it is not a token of :class:`GapPosition`.
     """
-    name, stream, sequence = _parts(token)
-    if name != _GAPS:
-        raise ValueError("not a position among gaps")
-    return GapPosition(stream, _number(sequence))
+    return GapPosition(*_place_in(_GAPS, token, "not a position among gaps"))
 
 
 def parse_price_position(token: str) -> PricePosition:
@@ -136,14 +135,21 @@ def parse_price_position(token: str) -> PricePosition:
 
 
 @lru_cache(maxsize=64)
-def _beginning(source: str, epoch: int) -> tuple[bytes, int]:
-    """Return how tokens of one writer begin, and the check so far."""
-    text = f"{source}.{epoch}.".encode()
+def _beginning(source: str, epoch: int, thousands: int) -> tuple[bytes, int]:
+    """Return how a thousand tokens of one writer begin, and the check so far."""
+    text = f"{source}.{epoch}.{thousands or ''}".encode()
     return text, crc_hqx(text, 0)
 
 
 def _checked(text: str) -> str:
     return f"{text}.{crc_hqx(text.encode(), 0):04x}"
+
+
+def _place_in(log: str, token: str, otherwise: str) -> tuple[str, int]:
+    name, stream, sequence = _parts(token)
+    if name != log:
+        raise ValueError(otherwise)
+    return stream, _number(sequence)
 
 
 def _parts(token: str) -> tuple[str, str, str]:

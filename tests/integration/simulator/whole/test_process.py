@@ -28,7 +28,7 @@ from integration.simulator.whole.bench import (
     send,
 )
 from mesh import free_block
-from processes import cpu_seconds
+from processes import cpu_seconds, killed_at_end
 from websockets.asyncio.client import connect
 
 from simulator.testing import run_simulator
@@ -58,12 +58,8 @@ async def _process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
-    try:
+    async with killed_at_end(process):
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, str]:

@@ -112,6 +112,8 @@ class Clients:
             await self._send_away(leaving, left)
 
     async def _send_away(self, leaving: list[Client], seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         logger.info("sending clients away", extra={"clients": len(leaving)})
         random.shuffle(leaving)
         seconds = min(seconds, len(leaving) / _LEAVING_PER_SECOND / (1 - _LEAD))
@@ -123,8 +125,9 @@ class Clients:
             client.going_away(int(wait * 1000))
         await asyncio.sleep(lead)
         done = 0
+        # What closing itself takes must not add up: the time to leave is limited.
         for turn in range(slices):
             while done < len(turns) and turns[done][0] <= turn:
                 turns[done][1].close_for_restart()
                 done += 1
-            await asyncio.sleep(_SLICE_SECONDS)
+            await asyncio.sleep(began + lead + (turn + 1) * _SLICE_SECONDS - clock())

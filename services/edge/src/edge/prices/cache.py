@@ -8,7 +8,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from edge.prices.updates import Update
 from feedmesh.canary import is_canary
@@ -40,6 +40,20 @@ class PriceCache:
             self._canaries += 1
         self._entries[update.symbol] = update
         return True
+
+    def apply_all(self, updates: Sequence[Update]) -> list[Update]:
+        """Take what is newer of *updates*, in order; return that."""
+        entries, news = self._entries, []
+        for update in updates:
+            known = entries.get(update.symbol)
+            if known is None:
+                self.apply(update)
+            elif update.version > known.version:
+                entries[update.symbol] = update
+            else:
+                continue
+            news.append(update)
+        return news
 
     def entry(self, symbol: str) -> Update | None:
         """Return the newest value of *symbol*, if there is one."""

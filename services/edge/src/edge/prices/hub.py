@@ -11,13 +11,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from operator import attrgetter
-from typing import Literal, NamedTuple
 
 from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
-from edge.prices.lanes import Form, Group, Lane, LatestLane
+from edge.prices.lanes import Group, Lane, LatestLane, Topic
+from edge.prices.listeners import (
+    CONTRACT,
+    EVERY,
+    LATEST,
+    Missed,
+    Pace,
+    Place,
+    PriceListener,
+    form_of,
+)
 from edge.prices.updates import Update
 
 
@@ -31,143 +39,6 @@ __all__ = [
     "PriceListener",
     "form_of",
 ]
-
-CONTRACT: Form = attrgetter("contract_frame")
-"""The form of the older price contract."""
-_OBJECT: Form = attrgetter("object_frame")
-_FRAGMENT: Form = attrgetter("fragment")
-
-# Seconds between two values of a symbol; few enough that clients share them.
-_INTERVALS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-class Pace(NamedTuple):
-    """
-    What a client wants to hear of a symbol.
-
-    Attributes:
-        mode: ``every`` update, or the ``latest`` whenever one can be sent.
-        interval: Seconds between two values; 0 for as fast as they come.
-    """
-
-    mode: Literal["every", "latest"]
-    interval: float = 0.0
-
-    @classmethod
-    def at_most(cls, rate_hz: float) -> Pace:
-        """Return the fastest pace that is not faster than *rate_hz*."""
-        for interval in _INTERVALS:
-            if interval * rate_hz >= 1 - 1e-9:
-                return cls("latest", interval)
-        return cls("latest", _INTERVALS[-1])
-
-
-EVERY = Pace("every")
-LATEST = Pace("latest")
-
-
-class Missed(NamedTuple):
-    """
-    What passed a client by while it did not read.
-
-    Attributes:
-        changed: Symbols that have a newer value.
-        lost: Of symbols of which it wanted every update: how many it did not get, the
-            newest not counted; those of which it got all are left out.
-    """
-
-    changed: list[str]
-    lost: dict[str, int]
-
-
-class _Topic:
-    """One symbol: its groups, and how many updates there have been."""
-
-    __slots__ = ("count", "groups")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.groups: dict[tuple[Lane, Form], Group] = {}
-
-
-class _Place(NamedTuple):
-    """Where a client stands for one symbol."""
-
-    topic: _Topic
-    group: Group
-    pace: Pace
-
-    @property
-    def waiting(self) -> int:
-        """How many updates are noted and will be handed out as one, the newest."""
-        return self.group.lane.waiting(self.group)
-
-
-class PriceListener:
-    """
-    The price subscriptions of one client.
-
-    Attributes:
-        sender: Where updates go.
-        form: In what bytes.
-        places: By symbol.
-    """
-
-    __slots__ = ("_marks", "form", "places", "sender")
-
-    def __init__(self, sender: Sender, form: Form) -> None:
-        self.sender = sender
-        self.form = form
-        self.places: dict[str, _Place] = {}
-        self._marks: dict[str, int] | None = None
-
-    @property
-    def suspended(self) -> bool:
-        """Whether updates pass it by because it does not read."""
-        return self._marks is not None
-
-    def suspend(self) -> None:
-        """Let updates pass by, and remember where they were."""
-        if self._marks is not None:
-            return
-        self._marks = {}
-        groups: dict[Lane, set[Group]] = {}
-        for symbol, place in self.places.items():
-            place.group.buffers.pop(self.sender, None)
-            groups.setdefault(place.group.lane, set()).add(place.group)
-            self._marks[symbol] = place.topic.count - place.waiting
-        for lane, left in groups.items():
-            lane.hand_over(left, self.sender)
-
-    def came(self, symbol: str) -> None:
-        """Note that *symbol* was subscribed, or its pace changed."""
-        if self._marks is not None:
-            self._marks.setdefault(symbol, self.places[symbol].topic.count)
-
-    def went(self, symbol: str) -> None:
-        """Note that *symbol* was unsubscribed."""
-        if self._marks is not None:
-            self._marks.pop(symbol, None)
-
-    def passed_by(self) -> dict[str, int]:
-        """
-        Return how many updates of each symbol passed by, and forget it.
-
-        What its lane has yet to hand out is not counted: the client will get that.
-        """
-        marks, self._marks = self._marks or {}, None
-        passed = {}
-        for symbol, mark in marks.items():
-            place = self.places[symbol]
-            count = place.topic.count - mark - place.waiting
-            if count > 0:
-                passed[symbol] = count
-        return passed
-
-
-def form_of(sender: Sender) -> Form:
-    """Return the form of protocol v3 that *sender* collects."""
-    return _FRAGMENT if sender.arrays else _OBJECT
 
 
 class PriceHub:
@@ -196,7 +67,7 @@ class PriceHub:
         self._flusher = flusher
         self._metrics = metrics
         self._demand_changed = demand_changed
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
         self._lanes: dict[Pace, Lane] = {}
         self.subscriptions = 0
         self.losses: Counter[str] = Counter()
@@ -227,13 +98,13 @@ class PriceHub:
                 self._leave(listener, known)
             topic = self._topics.get(symbol)
             if topic is None:
-                topic = self._topics[symbol] = _Topic()
+                topic = self._topics[symbol] = Topic()
                 grown = True
             key = (lane, listener.form)
             group = topic.groups.get(key)
             if group is None:
-                group = topic.groups[key] = Group(lane, listener.form)
-            listener.places[symbol] = _Place(topic, group, pace)
+                group = topic.groups[key] = Group(topic, lane, listener.form)
+            listener.places[symbol] = Place(topic, group, pace)
             group.members += 1
             self.subscriptions += 1
             listener.came(symbol)
@@ -295,11 +166,19 @@ class PriceHub:
 
     def update(self, update: Update) -> None:
         """Send *update* to all who listen to its symbol."""
-        topic = self._topics.get(update.symbol)
-        if topic is not None:
-            topic.count += 1
-            for group in topic.groups.values():
-                group.lane.add(group, update)
+        self.update_all((update,))
+
+    def update_all(self, updates: Iterable[Update]) -> None:
+        """Send *updates*, in order, each to all who listen to its symbol."""
+        topics = self._topics
+        for update in updates:
+            topic = topics.get(update.symbol)
+            if topic is not None:
+                topic.count += 1
+                for group in topic.groups.values():
+                    group.note((group, update))
+        for lane in self._lanes.values():
+            lane.arm()
 
     def tell_of_loss(self, source: str, payload: bytes) -> None:
         """Send *payload* to all who wanted every update of the feed *source*."""
@@ -321,13 +200,18 @@ class PriceHub:
     def _lane(self, pace: Pace) -> Lane:
         lane = self._lanes.get(pace)
         if lane is None:
-            kind = Lane if pace.mode == "every" else LatestLane
-            lane = self._lanes[pace] = kind(self._flusher, pace.interval)
+            if pace.mode == "every":
+                lane = Lane(self._flusher)
+            else:
+                lane = LatestLane(self._flusher, pace.interval)
+            self._lanes[pace] = lane
         return lane
 
-    def _leave(self, listener: PriceListener, place: _Place) -> None:
+    def _leave(self, listener: PriceListener, place: Place) -> None:
         group = place.group
         group.buffers.pop(listener.sender, None)
+        if listener.sender.buffer:
+            self._flusher.soon(listener.sender)
         group.members -= 1
         self.subscriptions -= 1
         if not group.members:

@@ -14,7 +14,7 @@ the end of the tape.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 from edge.positions import PricePosition
@@ -28,11 +28,10 @@ __all__ = ["PriceTape"]
 class _Reel:
     """What came live of one feed, without a hole."""
 
-    __slots__ = ("append", "began", "end", "epoch", "next", "settled", "updates")
+    __slots__ = ("began", "end", "epoch", "next", "settled", "updates")
 
     def __init__(self, after: Version, length: int) -> None:
         self.updates: deque[Update] = deque(maxlen=length)
-        self.append = self.updates.append
         self.began = self.end = after
         self.epoch = after[0]
         self.next = after[1] + 1
@@ -75,10 +74,33 @@ class PriceTape:
         else:
             reel = self._start(update)
             complete = False
-        reel.append(update)
+        reel.updates.append(update)
         reel.end = version
         reel.next = version[1] + 1
         return complete
+
+    def live_all(self, updates: Sequence[Update]) -> int:
+        """
+        Note the first of *updates*, as long as each follows the one before.
+
+        Returns:
+            How many those are; :meth:`live` takes the next one, whatever it is.
+        """
+        source = updates[0].source if updates else ""
+        reel = self._reels.get(source)
+        if reel is None:
+            return 0
+        epoch, seq = reel.epoch, reel.next
+        for update in updates:
+            if update.version != (epoch, seq) or update.source != source:
+                break
+            seq += 1
+        count = seq - reel.next
+        if count:
+            reel.updates.extend(updates[:count])
+            reel.end = epoch, seq - 1
+            reel.next = seq
+        return count
 
     def settle(self, swept: Iterable[tuple[str, Version]]) -> list[str]:
         """

@@ -44,28 +44,29 @@ class Update(msgspec.Struct, eq=False, gc=False):
     _fragment: bytes | None = None
     _object_frame: bytes | None = None
 
-    @property
-    def contract_frame(self) -> bytes:
-        """The WebSocket frame of the price contract."""
-        if self._contract_frame is None:
-            self._contract_frame = text_frame(self.frame)
-        return self._contract_frame
+    def as_contract_frame(self) -> bytes:
+        """Return the WebSocket frame of the price contract."""
+        frame = self._contract_frame
+        if frame is None:
+            frame = self._contract_frame = text_frame(self.frame)
+        return frame
 
-    @property
-    def fragment(self) -> bytes:
-        """The JSON object of protocol v3: the contract's, and the position."""
-        if self._fragment is None:
+    def as_fragment(self) -> bytes:
+        """Return the JSON object of protocol v3: the contract's, and the position."""
+        fragment = self._fragment
+        if fragment is None:
             position = self.position
             if position is None:
                 token = token_of(self.source, self.version)
             else:
                 token = position.token().encode()
-            self._fragment = b'%b, "position": "%b"}' % (self.frame[:-1], token)
-        return self._fragment
+            fragment = b'%b, "position": "%b"}' % (self.frame[:-1], token)
+            self._fragment = fragment
+        return fragment
 
-    @property
-    def object_frame(self) -> bytes:
-        """The WebSocket frame of protocol v3 with this value alone."""
-        if self._object_frame is None:
-            self._object_frame = text_frame(self.fragment)
-        return self._object_frame
+    def as_object_frame(self) -> bytes:
+        """Return the WebSocket frame of protocol v3 with this value alone."""
+        frame = self._object_frame
+        if frame is None:
+            frame = self._object_frame = text_frame(self.as_fragment())
+        return frame

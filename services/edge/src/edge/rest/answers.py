@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fastapi import Request, Response
 
 from edge.rest.problems import ProblemError
 
 
-__all__ = ["Waiters", "answer", "fingerprint", "json_strings"]
+__all__ = ["Waiters", "answer", "fingerprint", "json_strings", "page_body"]
 
 _WAIT_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.002
@@ -99,6 +99,29 @@ def fingerprint(*parts: bytes | str) -> str:
 def json_strings(texts: Iterable[str]) -> bytes:
     """Return *texts*, which need no escaping, as a JSON array."""
     return b"[%b]" % ",".join(f'"{text}"' for text in texts).encode()
+
+
+def page_body(
+    name: bytes,
+    rows: Sequence[bytes],
+    position: str,
+    more: bool,
+    lost: str | None,
+    stale: bool,
+) -> bytes:
+    """Return a page of a log as JSON; *rows*, under *name*, keep their own bytes."""
+    token = b'"%b"' % position.encode()
+    return (
+        b'{"%b":[%b],"position":%b,"next":%b,"complete":%b,"reason":%b,"stale":%b}'
+    ) % (
+        name,
+        b",".join(rows),
+        token,
+        token if more else b"null",
+        b"false" if lost else b"true",
+        b'"%b"' % lost.encode() if lost else b"null",
+        b"true" if stale else b"false",
+    )
 
 
 def _holds(values: list[str], etag: str) -> bool:

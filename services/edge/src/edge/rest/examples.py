@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from edge.example_price import price_frame
 from edge.positions import GapPosition, NewsPosition, PricePosition
 from edge.rest.models import (
     CachedPrices,
@@ -28,19 +29,7 @@ _POSITION: Final = PricePosition("fmp", 1731240000000, 40712).token()
 _NEWS_POSITION: Final = NewsPosition("5d41402abc4b", 90210).token()
 _AT: Final = "2024-11-10T12:00:00.125000Z"
 
-_PRICE_FRAME: Final[dict[str, Any]] = {
-    "type": "price_update",
-    "symbol": "AAPL",
-    "timestamp": 1731240000000,
-    "data_type": "T",
-    "last_price": 189.45,
-    "last_size": 1000,
-    "ask_price": 189.46,
-    "ask_size": 5000,
-    "bid_price": None,
-    "bid_size": None,
-    "cached_at": "2024-11-10T12:00:00",
-}
+_PRICE_FRAME: Final = price_frame(1731240000000, "2024-11-10T12:00:00")
 _ROW: Final[dict[str, Any]] = {
     **_PRICE_FRAME,
     "position": _POSITION,

@@ -7,23 +7,23 @@ with the position of the last answer learns of what began and of what ended sinc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from edge.positions import GapPosition, parse_gap_position
-from edge.rest.answers import Waiters
-from edge.rest.news import parse_instant
-from edge.rest.problems import ProblemError, shown
+from edge.rest.answers import Waiters, page_body
+from edge.rest.parameters import (
+    parse_instant,
+    parse_names,
+    parse_parameter,
+    parse_word,
+)
 from feedmesh.clock import from_iso, now_ns
 from feedmesh.gaps import FeedGap, StoredGap
 
 
 __all__ = ["GapPage", "Gaps", "find_gaps", "gaps_body", "parse_feeds"]
-
-_MAX_FEEDS = 100
-_FEED = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
 
 class Gaps(Protocol):
@@ -82,7 +82,7 @@ async def find_gaps(
     """
     start = instant = None
     if since is not None and since.startswith("GAPS."):
-        start = _position(since)
+        start = parse_parameter(since, "since", parse_gap_position)
         if start.stream == board.position.stream:
             await waiters.may_be(partial(_has_read, board, start))
     elif since is not None:
@@ -107,18 +107,10 @@ async def find_gaps(
 
 
 def gaps_body(page: GapPage, stale: bool) -> bytes:
-    """Return *page* as JSON; the records' own bytes are kept."""
-    token = b'"%b"' % page.position.token().encode()
-    return (
-        b'{"gaps":[%b],"position":%b,"next":%b,"complete":%b,"reason":%b,"stale":%b}'
-    ) % (
-        b",".join(stored.frame for stored in page.gaps),
-        token,
-        token if page.more else b"null",
-        b"false" if page.lost else b"true",
-        b'"%b"' % page.lost.encode() if page.lost else b"null",
-        b"true" if stale else b"false",
-    )
+    """Return *page* as JSON."""
+    rows = [stored.frame for stored in page.gaps]
+    token = page.position.token()
+    return page_body(b"gaps", rows, token, page.more, page.lost, stale)
 
 
 def parse_feeds(values: Sequence[str] | None) -> frozenset[str] | None:
@@ -128,22 +120,7 @@ def parse_feeds(values: Sequence[str] | None) -> frozenset[str] | None:
     Raises:
         ProblemError: If a name is not legal, or they are too many.
     """
-    if values is None:
-        return None
-    names = [name.strip().lower() for value in values for name in value.split(",")]
-    if len(names) > _MAX_FEEDS:
-        raise _invalid("feed", f"at most {_MAX_FEEDS}, {len(names)} were given")
-    for name in names:
-        if not _FEED.fullmatch(name):
-            raise _invalid("feed", f"{shown(name)} is not legal")
-    return frozenset(names)
-
-
-def _position(text: str) -> GapPosition:
-    try:
-        return parse_gap_position(text)
-    except ValueError as error:
-        raise _invalid("since", str(error)) from None
+    return parse_names(values, "feed", parse_word)
 
 
 def _has_read(board: Gaps, start: GapPosition) -> bool:
@@ -164,7 +141,3 @@ def _reaches(known: list[StoredGap], instant: int) -> bool:
 
 def _lasted_at(gap: FeedGap, instant: int) -> bool:
     return gap.until is None or from_iso(gap.until) > instant
-
-
-def _invalid(parameter: str, detail: str) -> ProblemError:
-    return ProblemError("invalid_parameter", detail, parameter=parameter)

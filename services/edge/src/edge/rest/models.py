@@ -128,7 +128,7 @@ class NewsAnswer(_Shape):
         description="Resume from here on the stream, or ask for what is since."
     )
     next: Position | None = Field(
-        description="Give it as `since` for the next page; null if there is none yet."
+        description="Give it as `cursor` for the next page; null if there is none yet."
     )
     complete: bool = Field(description="Whether nothing after `since` was lost.")
     reason: str | None = Field(description="Why it is not complete.")
@@ -160,7 +160,7 @@ class GapsAnswer(_Shape):
     gaps: list[GapRow]
     position: Position = Field(description="Ask for what is told since.")
     next: Position | None = Field(
-        description="Give it as `since` for the next page; null if there is none yet."
+        description="Give it as `cursor` for the next page; null if there is none yet."
     )
     complete: bool = Field(description="Whether none after `since` was forgotten.")
     reason: str | None = Field(description="Why it is not complete.")

@@ -8,17 +8,20 @@ still leads on. An answer is complete only if nothing after ``since`` has been l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from edge.news.items import Hole, NewsFilter, StoredItem
 from edge.news.log import Page, Recovery
 from edge.positions import NewsPosition, parse_news_position
-from edge.rest.answers import Waiters
-from edge.rest.problems import ProblemError, shown
-from feedmesh.clock import from_iso, now_ns
+from edge.rest.answers import Waiters, page_body
+from edge.rest.parameters import (
+    parse_instant,
+    parse_names,
+    parse_parameter,
+    parse_word,
+)
+from feedmesh.clock import now_ns
 from feedmesh.errors import BusError
 from feedmesh.symbols import parse_symbol
 
@@ -32,23 +35,15 @@ __all__ = [
     "news_after",
     "news_body",
     "parse_filter",
-    "parse_instant",
     "parse_news_mark",
     "parse_since",
 ]
 
 MAX_ITEMS = 500
-_MAX_NAMES = 100
 # A filter that matches nothing must not make one request read the whole log.
 _MAX_SCANNED = 5_000
 _SCAN = 500
 _RECENT = 4_000
-# Between the clocks of a client and of this edge.
-_SKEW_NS = 5_000_000_000
-_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII
-)
-_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
 
 class StoredNews(Protocol):
@@ -169,18 +164,10 @@ async def _read_on(
 
 
 def news_body(page: NewsPage, stale: bool) -> bytes:
-    """Return *page* as JSON; the items' own bytes are kept."""
-    token = b'"%b"' % page.position.token().encode()
-    return (
-        b'{"items":[%b],"position":%b,"next":%b,"complete":%b,"reason":%b,"stale":%b}'
-    ) % (
-        b",".join(item.fragment for item in page.items),
-        token,
-        token if page.more else b"null",
-        b"false" if page.lost else b"true",
-        b'"%b"' % page.lost.encode() if page.lost else b"null",
-        b"true" if stale else b"false",
-    )
+    """Return *page* as JSON."""
+    rows = [item.fragment for item in page.items]
+    token = page.position.token()
+    return page_body(b"items", rows, token, page.more, page.lost, stale)
 
 
 def parse_filter(
@@ -193,7 +180,8 @@ def parse_filter(
         ProblemError: If a name is not legal, or they are too many.
     """
     return NewsFilter(
-        _names(types, "types", _news_type), _names(symbols, "symbols", parse_symbol)
+        parse_names(types, "types", parse_word),
+        parse_names(symbols, "symbols", parse_symbol),
     )
 
 
@@ -215,22 +203,10 @@ async def parse_since(
         BusError: If the stream must be asked and does not answer.
     """
     if text.startswith("NEWS."):
-        return Found(_position(text, "since"), complete=True, by_instant=False)
+        position = parse_parameter(text, "since", parse_news_position)
+        return Found(position, complete=True, by_instant=False)
     # The server takes year 1 for "no time given", and there is nothing so old.
     return await find(max(parse_instant(text, clock), 0))
-
-
-def parse_instant(text: str, clock: Callable[[], int] = now_ns) -> int:
-    """
-    Return the instant that *text* names, in nanoseconds since the epoch.
-
-    Raises:
-        ProblemError: If it names none, or one in the future.
-    """
-    instant = _instant(text)
-    if instant > clock() + _SKEW_NS:
-        raise _invalid("since", "that is in the future")
-    return instant
 
 
 def parse_news_mark(text: str) -> NewsPosition:
@@ -240,54 +216,4 @@ def parse_news_mark(text: str) -> NewsPosition:
     Raises:
         ProblemError: If it is none.
     """
-    return _position(text, "min_position")
-
-
-def _position(text: str, parameter: str) -> NewsPosition:
-    try:
-        return parse_news_position(text)
-    except ValueError as error:
-        raise _invalid(parameter, str(error)) from None
-
-
-def _instant(text: str) -> int:
-    upper = text.upper()
-    try:
-        if not _INSTANT.fullmatch(upper):
-            raise ValueError("another form")
-        datetime.fromisoformat(upper)
-        return from_iso(upper)
-    except (ValueError, OverflowError):
-        raise _invalid(
-            "since",
-            f"{shown(text)} is neither a position nor an instant such as"
-            " 2024-11-10T12:00:00Z or 2024-11-10T21:00:00%2B09:00",
-        ) from None
-
-
-def _names(
-    values: Sequence[str] | None, parameter: str, parse: Callable[[str], str]
-) -> frozenset[str] | None:
-    if values is None:
-        return None
-    texts = [text for value in values for text in value.split(",")]
-    if len(texts) > _MAX_NAMES:
-        raise _invalid(parameter, f"at most {_MAX_NAMES}, {len(texts)} were given")
-    names = set()
-    for text in texts:
-        try:
-            names.add(parse(text))
-        except ValueError:
-            raise _invalid(parameter, f"{shown(text)} is not legal") from None
-    return frozenset(names)
-
-
-def _news_type(text: str) -> str:
-    name = text.strip().lower()
-    if not _TYPE.fullmatch(name):
-        raise ValueError("not a type of news")
-    return name
-
-
-def _invalid(parameter: str, detail: str) -> ProblemError:
-    return ProblemError("invalid_parameter", detail, parameter=parameter)
+    return parse_parameter(text, "min_position", parse_news_position)

@@ -19,7 +19,8 @@ import msgspec
 
 from edge.positions import PricePosition, parse_price_position
 from edge.rest.answers import fingerprint, json_strings
-from edge.rest.problems import ProblemError, shown
+from edge.rest.parameters import bad_cursor, invalid_parameter, parse_parameter
+from edge.rest.problems import shown
 from feedmesh.clock import now_ns
 from feedmesh.messages import Version
 from feedmesh.symbols import parse_symbol
@@ -65,9 +66,8 @@ class CachedPrice(Protocol):
     frame: bytes
     received_ns: int
 
-    @property
-    def fragment(self) -> bytes:
-        """The frame and, as its last key, the position of a client that has it."""
+    def as_fragment(self) -> bytes:
+        """Return the frame with the position of a client that has it as last key."""
 
 
 class Prices(Protocol):
@@ -211,7 +211,7 @@ class PriceRows:
             yield (
                 b'%b, "source": "%b", "state": "%b", "age_ms": %d}'
                 % (
-                    price.fragment[:-1],
+                    price.as_fragment()[:-1],
                     price.source.encode(),
                     _state(price, states).encode(),
                     _age_ms(price, now),
@@ -244,7 +244,8 @@ def parse_symbol_list(values: Sequence[str] | None) -> list[str] | None:
         return None
     texts = [text for value in values for text in value.split(",")]
     if len(texts) > MAX_SYMBOLS:
-        raise _invalid(f"at most {MAX_SYMBOLS} symbols, {len(texts)} were given")
+        detail = f"at most {MAX_SYMBOLS} symbols, {len(texts)} were given"
+        raise invalid_parameter("symbols", detail)
     return sorted({_symbol(text) for text in texts})
 
 
@@ -257,22 +258,18 @@ def parse_price_marks(values: Sequence[str]) -> list[PricePosition]:
     """
     texts = [text for value in values for text in value.split(",")]
     if len(texts) > _MAX_MARKS:
-        raise _invalid(f"at most {_MAX_MARKS} positions", "min_position")
-    try:
-        return [parse_price_position(text) for text in texts]
-    except ValueError as error:
-        raise _invalid(str(error), "min_position") from None
+        raise invalid_parameter("min_position", f"at most {_MAX_MARKS} positions")
+    return [
+        parse_parameter(text, "min_position", parse_price_position) for text in texts
+    ]
 
 
 def _symbol(text: str) -> str:
     try:
         return parse_symbol(text)
     except ValueError:
-        raise _invalid(f"{shown(text)} is not a legal symbol") from None
-
-
-def _invalid(detail: str, parameter: str = "symbols") -> ProblemError:
-    return ProblemError("invalid_parameter", detail, parameter=parameter)
+        detail = f"{shown(text)} is not a legal symbol"
+        raise invalid_parameter("symbols", detail) from None
 
 
 def _state(price: CachedPrice, states: dict[str, str]) -> str:
@@ -302,9 +299,7 @@ def _open_cursor(cursor: str, symbols: Sequence[str] | None) -> tuple[str, list[
             raise ValueError("not of this query")
         after, *positions = msgspec.json.decode(payload, type=list[str])
     except ValueError:
-        raise ProblemError(
-            "bad_cursor", "start again without a cursor", parameter="cursor"
-        ) from None
+        raise bad_cursor() from None
     return after, positions
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from edge.news.items import NewsFilter
-from edge.positions import NewsPosition
+from edge.positions import NewsPosition, parse_gap_position, parse_news_position
 from edge.rest.answers import Waiters, answer, fingerprint
 from edge.rest.freshness import Freshness
 from edge.rest.gaps import Gaps, find_gaps, gaps_body, parse_feeds
@@ -39,6 +39,7 @@ from edge.rest.news import (
     parse_since,
 )
 from edge.rest.openapi import answers
+from edge.rest.parameters import parse_start
 from edge.rest.prices import (
     MAX_SYMBOLS,
     MaySee,
@@ -75,6 +76,9 @@ MinPosition = Annotated[
 MinSeq = Annotated[list[str] | None, _query("The same as `min_position`.")]
 Limit = Annotated[int, _query("Values on a page.", most=MAX_SYMBOLS)]
 Cursor = Annotated[str | None, _query("`next_cursor` of the page before.")]
+PageCursor = Annotated[
+    str | None, _query("`next` of the page before; it takes the place of `since`.")
+]
 NewsLimit = Annotated[int, _query("Items on a page.", most=MAX_ITEMS)]
 Types = Annotated[
     list[str] | None, _query("Types of news, comma-separated or repeated.")
@@ -245,6 +249,7 @@ def _add_news(router: APIRouter, parts: RestParts) -> None:
         types: Types = None,
         symbols: Codes = None,
         since: Since = None,
+        cursor: PageCursor = None,
         min_position: NewsMinPosition = None,
         min_seq: NewsMinSeq = None,
     ) -> Response:
@@ -252,17 +257,19 @@ def _add_news(router: APIRouter, parts: RestParts) -> None:
         The newest items; or, with `since` (a position, or an instant as RFC 3339 has
         it), what was stored after it. `types` and `symbols` (comma-separated or
         repeated) leave out the rest; without `since` they choose among the items that
-        this edge has in memory, some thousands.
+        this edge has in memory, some thousands. The next page is asked for with the
+        same query and its `next` as `cursor`, or as `since`.
 
         With `min_position` (`min_seq` is the same) the answer is as new as that
         position: the edge waits up to two seconds for it, then answers 503.
         """
         wanted = parse_filter(types, symbols)
+        start = parse_start(since, cursor, parse_news_position)
         age = parts.freshness.age()
         marks = [parse_news_mark(text) for text in (min_position, min_seq) if text]
         await parts.waiters.until(lambda: all(seen(mark) for mark in marks))
         try:
-            found = await page(since, wanted, limit)
+            found = await page(start, wanted, limit)
         except BusError:
             raise ProblemError("log_unavailable", "try again", headers=_RETRY) from None
         body = news_body(found, age is not None)
@@ -279,6 +286,7 @@ def _add_gaps(router: APIRouter, parts: RestParts) -> None:
         request: Request,
         feed: FeedNames = None,
         since: Since = None,
+        cursor: PageCursor = None,
         limit: GapLimit = 100,
     ) -> Response:
         """
@@ -289,10 +297,11 @@ def _add_gaps(router: APIRouter, parts: RestParts) -> None:
         those that lasted then or later.
         """
         names = parse_feeds(feed)
+        start = parse_start(since, cursor, parse_gap_position)
         age = parts.freshness.age()
         if not parts.gaps.position.stream:
             raise ProblemError("log_unavailable", "try again", headers=_RETRY)
-        page = await find_gaps(parts.gaps, since, names, limit, parts.waiters)
+        page = await find_gaps(parts.gaps, start, names, limit, parts.waiters)
         body = gaps_body(page, age is not None)
         return answer(request, lambda: body, fingerprint(body), age)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edge.example_price import price_frame
 from edge.positions import NewsPosition, PricePosition
 from edge.stream import messages
 from edge.stream.requests import Rejected
@@ -167,20 +168,7 @@ EXAMPLES: Final[dict[str, list[dict[str, Any]]]] = {
     "List": [{"op": "list", "id": 5}],
     "Ping": [{"op": "ping", "id": 4}],
     "PriceUpdate": [
-        {
-            "type": "price_update",
-            "symbol": "AAPL",
-            "timestamp": 1767574923123,
-            "data_type": "T",
-            "last_price": 189.45,
-            "last_size": 1000,
-            "ask_price": 189.46,
-            "ask_size": 5000,
-            "bid_price": None,
-            "bid_size": None,
-            "cached_at": "2026-01-05T01:02:03",
-            "position": _PRICES,
-        }
+        {**price_frame(1767574923123, "2026-01-05T01:02:03"), "position": _PRICES}
     ],
     **_by_schema(),
 }

@@ -266,7 +266,10 @@ class StreamSession:
                 self._open_news(op, request_id, wanted)
             else:
                 rest = subscriptions[index + 1 :]
-                self._recover_news(op, request_id, wanted, rest)
+                self._waiting = deque()
+                self._chore = self._parts.chores.start(
+                    partial(self._recover_news, op, request_id, wanted, rest)
+                )
                 return
 
     def _check(self, wanted: Subscription) -> None:
@@ -309,19 +312,7 @@ class StreamSession:
             self._news.snapshot()
         self._end_of_snapshot("news", request_id)
 
-    def _recover_news(
-        self,
-        op: str,
-        request_id: RequestId,
-        wanted: Subscription,
-        rest: list[Subscription],
-    ) -> None:
-        self._waiting = deque()
-        self._chore = self._parts.chores.start(
-            partial(self._recover_news_later, op, request_id, wanted, rest)
-        )
-
-    async def _recover_news_later(
+    async def _recover_news(
         self,
         op: str,
         request_id: RequestId,
