@@ -83,8 +83,11 @@ async def make_cluster(folder: Path, ports: str) -> AsyncIterator[MakeCluster]:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-        for pid in running.servers().values():
-            os.kill(pid, signal.SIGKILL)
+        # One may just have been started, and not yet be to be seen as what it is.
+        for _ in range(5):
+            for pid in running.servers().values():
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.1)
 
 
 def three_ports() -> str:
