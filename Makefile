@@ -13,7 +13,7 @@ CHECKS := $(VENV)/k8s
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster test test-again test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images rehearse test-containers lint format types check lock clean
+.PHONY: help setup run cluster test test-again test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images ship rehearse test-containers lint format types check lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -82,6 +82,9 @@ k8s-check: setup $(CHECKS)/.ready ## check the manifests and the Dockerfile, wit
 
 images: setup ## build the images with Docker
 	$(BIN)/python images/build.py
+
+ship: setup ## images, compose, rehearsal and NATS in containers, with Docker
+	tests/with_docker.sh tests/in_containers.sh
 
 rehearse: setup ## run what k8s/overlays/prod renders to as containers, and disturb it
 	PYTHONPATH=tests $(BIN)/python -m rehearse

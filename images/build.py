@@ -26,8 +26,11 @@ ROOT = Path(__file__).parents[1]
 HERE = ROOT / "images"
 PUBLIC_BASE = "debian:12-slim"
 OWN_BASE = "feedmesh/base"
+SUITE = "bookworm"
 PACKAGES = "binutils,python3,python3-venv,ca-certificates,tzdata"
 LIMIT = 90_000_000
+# A mirror may be away for a moment.
+ATTEMPTS = 3
 
 
 def main() -> None:
@@ -82,15 +85,31 @@ def find_base() -> str:
         if docker("images", "--quiet", name):
             return name
     with tempfile.TemporaryDirectory() as folder:
+        root = debian(Path(folder))
         archive = Path(folder) / "base.tar"
-        run(
-            *("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"),
-            *(Path(folder) / "root", "http://deb.debian.org/debian"),
-            stdout=subprocess.DEVNULL,
-        )
-        run("tar", "-C", Path(folder) / "root", "-cf", archive, ".")
+        run("tar", "-C", root, "-cf", archive, ".")
         docker("import", str(archive), OWN_BASE)
     return OWN_BASE
+
+
+def debian(folder: Path) -> Path:
+    """Return where in *folder* a small Debian is, from the mirror that apt uses."""
+    asked = ("Codename: " + SUITE, "Component: main", "Created-By: Packages")
+    said = run(
+        *("apt-get", "indextargets", "--format", "$(REPO_URI)", *asked),
+        stdout=subprocess.PIPE,
+    )
+    # Without one, debootstrap has a default.
+    mirror = said.split()[:1]
+    for attempt in range(1, ATTEMPTS + 1):
+        root = folder / f"root-{attempt}"
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
+        with (folder / "log").open("w") as log:
+            answer = subprocess.run([*command, SUITE, root, *mirror], stdout=log)
+        if answer.returncode == 0:
+            return root
+        print(f"debootstrap failed, attempt {attempt} of {ATTEMPTS}", file=sys.stderr)
+    sys.exit((folder / "log").read_text())
 
 
 def build(name: str, tag: str, base: str) -> None:
@@ -99,8 +118,20 @@ def build(name: str, tag: str, base: str) -> None:
         ["--target", "nats"] if name == "nats" else ["--build-arg", f"SERVICE={name}"]
     )
     docker(
-        "build", "--quiet", "--build-arg", f"BASE={base}", *what, "-t", tag, str(ROOT)
+        *("build", "--quiet", "--tag", tag, *what),
+        *(f"--build-arg=BASE={base}", f"--build-arg=REVISION={revision()}", str(ROOT)),
     )
+
+
+def revision() -> str:
+    """Return of which commit the sources are, as far as somebody knows."""
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return answer.stdout.strip() or "unknown"
 
 
 def contents(tag: str) -> bytes:

@@ -8,6 +8,7 @@ here is not there. `/app` holds the packages; `python /app` runs the service.
 from __future__ import annotations
 
 import compileall
+import os
 import re
 import shutil
 import subprocess
@@ -36,6 +37,8 @@ FILES = {
     "app/__main__.py": "from runpy import run_module\n\nrun_module({name}, None, "
     "'__main__', True)\n",
 }
+# The time that every file bears, whenever it was built.
+MADE = int(os.environ["SOURCE_DATE_EPOCH"])
 DATA = ("/etc/ssl/certs/ca-certificates.crt", "/usr/share/zoneinfo")
 
 
@@ -74,6 +77,8 @@ def main(root: Path, service: str) -> None:
             stripdir=str(root),
             invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
         )
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (MADE, MADE), follow_symlinks=False)
 
 
 def at(root: Path, path: Path) -> Path:

@@ -2,8 +2,9 @@
 Everything about the manifests that can be checked without a cluster: `make k8s-check`.
 
 Renders base and overlays with kustomize; validates each manifest, strictly, against the
-schemas of every Kubernetes from 1.30 on that the validator has; has a policy checker
-look at what a deployment would get. Exit code 1 if anything is wrong.
+schemas of every Kubernetes from 1.30 on that the validator has, or of the Prometheus
+operator; has a policy checker look at what a deployment would get. Exit code 1 if
+anything is wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cloudcoil.models.prometheus_operator import v1 as operator
 from kubernetes_validate import utils
 
 
@@ -23,14 +25,22 @@ HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 FOLDERS = ("base", "overlays/dev", "overlays/prod")
 OLDEST = (1, 30)
-MISSPELT = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "x"},
-    "spec": {"prots": []},
-}
+MISSPELT: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "x"},
+        "spec": {"prots": []},
+    },
+    {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "x"},
+        "spec": {"selector": {}, "podMetricsEndpoints": [{"prot": "ops"}]},
+    },
+]
 # Their schemas come with the Prometheus operator, not with Kubernetes.
-CUSTOM = {"PodMonitor", "PrometheusRule"}
+CUSTOM = {kind: getattr(operator, kind) for kind in ("PodMonitor", "PrometheusRule")}
 
 
 def main() -> None:
@@ -40,7 +50,7 @@ def main() -> None:
         for version in sorted(utils.all_versions(), key=number)
         if number(version) >= OLDEST
     ]
-    if not invalid([MISSPELT], versions[-1]):
+    if not all(invalid([manifest], versions[-1]) for manifest in MISSPELT):
         sys.exit("the validator does not see a misspelt field; nothing is shown")
     problems = 0
     for folder in FOLDERS:
@@ -72,17 +82,30 @@ def invalid(found: list[dict[str, Any]], version: str) -> list[str]:
     """Return which of the manifests Kubernetes *version* would not take, and why."""
     wrong = []
     for manifest in found:
-        if manifest["kind"] in CUSTOM:
-            continue
         try:
-            utils.validate(manifest, version, strict=True)
+            if manifest["kind"] in CUSTOM:
+                validate_custom(manifest)
+            else:
+                utils.validate(manifest, version, strict=True)
         except (
+            ValueError,
             utils.ValidationError,
             utils.SchemaNotFoundError,
             utils.VersionNotSupportedError,
         ) as error:
-            wrong.append(f"{version} {manifest['kind']}: {error}")
+            # Its first line says what; the rest is the schema.
+            what = str(error).splitlines()[0]
+            wrong.append(f"{version} {manifest['kind']}: {what}")
     return wrong
+
+
+def validate_custom(manifest: dict[str, Any]) -> None:
+    """Raise ValueError if *manifest* is not one of the Prometheus operator's."""
+    model = CUSTOM[manifest["kind"]].model_validate(manifest)
+    # Fields that the operator does not have are dropped on the way.
+    known = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if known != manifest:
+        raise ValueError("some of its fields are not the operator's")
 
 
 def findings(text: str) -> list[str]:

@@ -15,13 +15,27 @@ from typing import Any
 
 import yaml
 
+from edge.settings import Settings as EdgeSettings
 from feedmesh.permissions import accounts_config
+from feedmesh.settings import ServiceSettings
+from ingest_fmp.settings import Settings as FmpSettings
+from ingest_ls.settings import Settings as LsSettings
+from prober.settings import Settings as ProberSettings
 
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
 # Installed by `make k8s-check`; another one that is there serves as well.
 _TOOLS = (str(ROOT / ".venv" / "k8s" / "bin" / "kubectl"), "kubectl", "kustomize")
+
+# Who reads the environment of which workload.
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "edge": EdgeSettings,
+    "ingest-fmp": FmpSettings,
+    "ingest-ls": LsSettings,
+    "prober": ProberSettings,
+    "streams": ServiceSettings,
+}
 
 Manifest = dict[str, Any]
 

@@ -297,11 +297,12 @@ class World:
 
     async def seen(self) -> list[str]:
         """Have both edges read all news there are; return what was stored for that."""
-        titles = []
-        for edge in (self.one, self.two):
-            async with Follower(channel="news").on(edge) as visit:
+        ends = [Follower(channel="news").on(edge) for edge in (self.one, self.two)]
+        async with ends[0] as one, ends[1] as two:
+            for visit in (one, two):
                 await visit.take("snapshot_end")
-                titles += await self.news()
+            titles = await self.news()
+            for visit in (one, two):
                 await visit.until(titles[-1])
         return titles
 

@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
-from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -27,7 +26,7 @@ class Running:
     Attributes:
         address: Of its container.
         ready: Whether its readiness probe passes; it gets clients then.
-        restarts: How often its container ended, or its liveness failed.
+        ready_after: How long that took the first time, in seconds; 0 before.
     """
 
     def __init__(self, pod: Pod, container: str, address: str) -> None:
@@ -35,7 +34,6 @@ class Running:
         self.container = container
         self.address = address
         self.ready = False
-        self.restarts = 0
         self.started = time.monotonic()
         self.ready_after = 0.0
         self.watch: asyncio.Task[None] | None = None
@@ -51,9 +49,8 @@ class Engine:
         restarts: Pods whose container was started again.
     """
 
-    def __init__(self, folder: Path, images: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._images = images
         self._name = f"feedmesh-rehearsal-{os.getpid()}"
         self.pods: dict[str, Running] = {}
         self.killed: list[str] = []
@@ -86,7 +83,7 @@ class Engine:
                 *(f"--env={name}={value}" for name, value in pod.env.items()),
                 *(f"--volume={self._volume(pod, mount)}" for mount in pod.mounts),
                 *("--entrypoint", pod.command[0]),
-                self._image(pod.image),
+                _image(pod.image),
                 *pod.command[1:],
             )
         ).strip()
@@ -174,11 +171,6 @@ class Engine:
         rights = "rw" if mount.files is None else "ro"
         return f"{self.write(pod, mount)}:{mount.path}:{rights}"
 
-    def _image(self, name: str) -> str:
-        # From whatever registry: what was built here has the last part of the name.
-        last = name.rpartition("/")[2].partition(":")[0]
-        return self._images.get(last, f"feedmesh/{last}")
-
     async def _watch(self, running: Running) -> None:
         pod = running.pod
         assert pod.ready is not None
@@ -200,6 +192,11 @@ class Engine:
                         await docker("restart", running.container)
                         failed = 0
                 await asyncio.sleep(pod.ready.period if running.ready else 0.2)
+
+
+def _image(name: str) -> str:
+    # From whatever registry: what was built here has the last part of the name.
+    return "feedmesh/" + name.rpartition("/")[2].partition(":")[0]
 
 
 async def _once(http: httpx.AsyncClient, running: Running, probe: Probe) -> bool:

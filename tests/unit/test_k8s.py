@@ -12,6 +12,7 @@ import pytest
 from manifests import (
     K8S,
     MADE,
+    SETTINGS,
     Cluster,
     Manifest,
     container_of,
@@ -20,21 +21,10 @@ from manifests import (
     renderer,
 )
 
-from edge.settings import Settings as EdgeSettings
 from feedmesh.permissions import IDENTITIES, inbox_prefix, key_variable
 from feedmesh.settings import ServiceSettings
-from ingest_fmp.settings import Settings as FmpSettings
-from ingest_ls.settings import Settings as LsSettings
-from prober.settings import Settings as ProberSettings
 
 
-SETTINGS: dict[str, type[ServiceSettings]] = {
-    "edge": EdgeSettings,
-    "ingest-fmp": FmpSettings,
-    "ingest-ls": LsSettings,
-    "prober": ProberSettings,
-    "streams": ServiceSettings,
-}
 OVERLAYS = ("overlays/dev", "overlays/prod")
 SERVICES = ("edge", "ingest-fmp", "ingest-ls")
 pytestmark = pytest.mark.skipif(

@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 _SHOW_SECONDS = 1.0
 _WARM_SECONDS = 1.0
 _LEAVE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 # Prices that nobody can be told are not worth the only connection for longer.
 _PATIENCE_SECONDS = 90.0
 
@@ -158,7 +159,10 @@ class Replica:
         read, written = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             # Connecting takes time: what comes is held until it may be written.
-            links = {f"link_{link.name}": link.run for link in self._links}
+            links = {
+                f"link_{link.name}": partial(self._run_link, link, term)
+                for link in self._links
+            }
             readers = group.create_task(job_group(read, **links), name="readers")
             try:
                 await unless_stopped(term.over, self._take_over(term))
@@ -188,6 +192,12 @@ class Replica:
                 flushed = self._gaps.flushed(self._settings.shutdown_timeout)
                 await unless_stopped(term.overtaken, flushed)
             written.set()
+
+    async def _run_link(self, link: Link, term: Term) -> None:
+        # Nobody takes an upstream's place for a stream that has not been made.
+        while self._streams.problem() and not term.working:
+            await asyncio.sleep(_LOOK_SECONDS)
+        await link.run()
 
     async def _leave(self) -> None:
         """Close the links, and publish all that was sent until then."""

@@ -16,17 +16,13 @@ import fcntl
 import os
 import shlex
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.__main__ import _is_free, _Manager
 from launcher.plan import PlanError, Process
+from launcher.running import Announcement, is_free, run
 
 
 __all__ = ["Node", "choose_nodes", "main", "node_config", "processes", "urls"]
@@ -168,9 +164,9 @@ def processes(nodes: Sequence[Node], configs: Sequence[Path]) -> list[Process]:
 def _again_and_again(node: Node, config: Path) -> str:
     # The shell ends with the server, as it is asked to while it waits for it.
     server = Path(sys.executable).parent / "nats-server"
-    run = shlex.join([str(server), "--config", str(config)])
+    serve = shlex.join([str(server), "--config", str(config)])
     told = f"echo '{node.name} ended; starting it again'"
-    return f"trap 'exit 0' INT TERM; while :; do {run}; {told}; sleep 1; done"
+    return f"trap 'exit 0' INT TERM; while :; do {serve}; {told}; sleep 1; done"
 
 
 def main() -> None:
@@ -179,7 +175,7 @@ def main() -> None:
     data.mkdir(parents=True, exist_ok=True)
     try:
         with _alone(data):
-            code = _run(choose_nodes(os.environ, _is_free), data)
+            code = _run(choose_nodes(os.environ, is_free), data)
     except PlanError as error:
         print(f"feedmesh: {error}", file=sys.stderr)
         sys.exit(1)
@@ -207,35 +203,13 @@ def _run(nodes: Sequence[Node], data: Path) -> int:
     for node in nodes:
         configs.append(data / f"{node.name}.conf")
         configs[-1].write_text(node_config(node, nodes, data))
-    manager = _Manager()
-    for process in processes(nodes, configs):
-        manager.add_process(
-            process.name, process.command, env=dict(os.environ) | dict(process.env)
-        )
-    threading.Thread(target=_announce, args=(nodes,), daemon=True).start()
-    manager.loop()
-    # Asked to stop, by Ctrl+C or SIGTERM, is how this normally ends.
-    return 0 if manager.returncode in (130, 143) else int(manager.returncode)
-
-
-def _announce(nodes: Sequence[Node]) -> None:
-    """Wait until every node is ready for JetStream, then say where they are."""
-    give_up = time.monotonic() + _WAIT_SECONDS
-    for node in nodes:
-        while not _is_healthy(node):
-            if time.monotonic() > give_up:
-                print("feedmesh: the cluster is not ready yet; see the lines above")
-                return
-            time.sleep(0.1)
-    print(_where_to_look(nodes), flush=True)
-
-
-def _is_healthy(node: Node) -> bool:
-    try:
-        with urllib.request.urlopen(f"{node.monitor_url}/healthz", timeout=1):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
+    told = Announcement(
+        "the cluster",
+        [f"{node.monitor_url}/healthz" for node in nodes],
+        _where_to_look(nodes),
+        _WAIT_SECONDS,
+    )
+    return run(processes(nodes, configs), os.environ, told)
 
 
 def _where_to_look(nodes: Sequence[Node]) -> str:

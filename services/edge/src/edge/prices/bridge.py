@@ -40,6 +40,7 @@ __all__ = ["PriceBridge"]
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 2.0
+_SWEEP_SLICE = 50
 # Of what came in a millisecond one latency is enough; of more at once, one of each 32:
 # what comes together may have waited long, and the first of it longest.
 _OBSERVE_NS = 1_000_000
@@ -128,9 +129,12 @@ class PriceBridge:
         # What was sent live before this answer has been taken once it is here, so no
         # stored value overtakes the live ones before it.
         await self._bus.flush()
-        now = now_ns()
-        for message in stored:
-            self._take_stored(message, now)
+        for start in range(0, len(stored), _SWEEP_SLICE):
+            now = now_ns()
+            for message in stored[start : start + _SWEEP_SLICE]:
+                self._take_stored(message, now)
+            # A thousand at once would hold up what comes live for 20 ms.
+            await asyncio.sleep(0)
         # The newest may be one that a still newer message of its symbol replaced.
         self._read_to = max(state.last, stored[-1].sequence if stored else 0)
         for source in self._merge.swept():

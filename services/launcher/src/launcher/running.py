@@ -1,0 +1,135 @@
+"""
+Starts processes, says when they are ready, and stops them together.
+
+honcho runs them: it starts each in a process group of its own, shows what they say, and
+ends all when one ends or the user asks.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from honcho.manager import Manager
+
+from launcher.plan import Process
+
+
+__all__ = ["Announcement", "is_free", "run"]
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """
+    What the user is told once everything is ready.
+
+    Attributes:
+        what: Who is to be ready.
+        urls: What has to answer, each with success.
+        text: What is said then.
+        seconds: How long to wait before it is said that it is late.
+    """
+
+    what: str
+    urls: Sequence[str]
+    text: str
+    seconds: float
+
+
+def run(
+    processes: Iterable[Process], environ: Mapping[str, str], told: Announcement
+) -> int:
+    """
+    Run *processes* until one ends or the user asks; return the exit code.
+
+    Args:
+        environ: Their environment, to which each adds its own part.
+        told: What to say when they are ready.
+    """
+    manager = _Manager()
+    for process in processes:
+        manager.add_process(
+            process.name, process.command, env=dict(environ) | dict(process.env)
+        )
+    threading.Thread(target=_announce, args=(told,), daemon=True).start()
+    manager.loop()
+    # Asked to stop, by Ctrl+C or SIGTERM, is how this normally ends.
+    return 0 if manager.returncode in (130, 143) else int(manager.returncode)
+
+
+def is_free(port: int) -> bool:
+    """Return whether *port* of this machine can be taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class _Manager(Manager):  # type: ignore[misc] # honcho has no types
+    """
+    honcho's manager, with two things that it lacks.
+
+    It can be stopped while it is still starting; and it stops the bus last, so that
+    the others can still say there what they have to say.
+    """
+
+    _LAST = "nats"
+    _asked = False
+    _told_last = False
+
+    def terminate(self) -> None:
+        if super()._all_started():
+            super().terminate()
+        else:
+            self._asked = True
+
+    def _all_started(self) -> bool:
+        # honcho asks this at every turn of its loop.
+        started = bool(super()._all_started())
+        if started and self._asked:
+            self._asked = False
+            super().terminate()
+        if self._terminating and not self._told_last and self._only_last_runs():
+            self._told_last = True
+            super()._killall()
+        return started
+
+    def _killall(self, force: bool = False) -> None:
+        last = self._processes.get(self._LAST)
+        if force or last is None:
+            super()._killall(force)
+            return
+        del self._processes[self._LAST]
+        super()._killall()
+        self._processes[self._LAST] = last
+
+    def _only_last_runs(self) -> bool:
+        running = [n for n, p in self._processes.items() if "returncode" not in p]
+        return running == [self._LAST]
+
+
+def _announce(told: Announcement) -> None:
+    give_up = time.monotonic() + told.seconds
+    for url in told.urls:
+        while not _answers(url):
+            if time.monotonic() > give_up:
+                print(f"feedmesh: {told.what} is not ready yet; see the lines above")
+                return
+            time.sleep(0.1)
+    print(told.text, flush=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
