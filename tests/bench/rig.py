@@ -24,7 +24,6 @@ __all__ = [
     "SERVER_CORE",
     "Helper",
     "busy_seconds",
-    "cpu_seconds",
     "memory_bytes",
     "pinned",
     "run_helper",
@@ -47,14 +46,6 @@ def pinned(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time, user and system, of all threads of a process."""
-    used = 0
-    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        used += int(schedstat.read_text().split()[0])
-    return used / 1e9
 
 
 def busy_seconds(core: int) -> float:

@@ -14,10 +14,10 @@ from bench.rig import (
     SERVER_CORE,
     Helper,
     busy_seconds,
-    cpu_seconds,
     run_helper,
 )
 from bench.servers import Contender, NotHereError, Running
+from processes import cpu_seconds
 
 
 __all__ = ["Crowd", "Session", "Step", "open_session"]

@@ -29,7 +29,8 @@ from feedmesh.stored import read_from, stream_state
 from feedmesh.streams import NEWS, PRICES
 
 
-KILLS = scaled(2, 60)
+# Each node once at least, or the control might lose nothing.
+KILLS = scaled(3, 60)
 BETWEEN_SECONDS = 5.0
 NEWS_A_SECOND = 200
 PRICES_A_SECOND = 2000

@@ -101,7 +101,7 @@ async def stream_state(bus: Bus, stream: str, *, deleted: bool = False) -> Strea
 
 
 async def read_from(
-    bus: Bus, stream: str, sequence: int, subject: str = ">"
+    bus: Bus, stream: str, sequence: int, subject: str = ">", *, batch: int = _BATCH
 ) -> AsyncIterator[StoredMessage]:
     """
     Yield what *stream* has from *sequence* on, oldest first, until it has no more.
@@ -111,19 +111,20 @@ async def read_from(
         stream: Name of a stream that allows direct get.
         sequence: First number of interest; 0 and 1 mean from the start.
         subject: Only messages on subjects that match.
+        batch: How many to ask for at a time.
 
     Raises:
         BusError: If the server does not answer or answers with an error.
     """
     position = max(sequence, 1)
     while True:
-        batch = await read_page(bus, stream, position, _BATCH, subject)
-        for message in batch:
+        page = await read_page(bus, stream, position, batch, subject)
+        for message in page:
             yield message
-        # A batch may be short because of its bytes; only an empty one is the end.
-        if not batch:
+        # A page may be short because of its bytes; only an empty one is the end.
+        if not page:
             return
-        position = batch[-1].sequence + 1
+        position = page[-1].sequence + 1
 
 
 async def last_of(bus: Bus, stream: str, subject: str) -> StoredMessage | None:

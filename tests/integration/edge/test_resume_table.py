@@ -277,7 +277,7 @@ async def while_2000_a_second_are_stored(world: World) -> tuple[Came, None]:
     client = await world.follower(channel="news")
     async with world.busy_edges() as (one, two):
         async with world.busy():
-            for edge in (one, two, one):
+            for edge in (one, two):
                 came = await world.back(client, edge)
                 assert came.recovered, came.reason
                 await asyncio.sleep(0.1)

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 2.0
 _SWEEP_SLICE = 50
+_BATCH, _CALM_BATCH = 1000, 100
+_CALM_SECONDS = 0.02
 # Of what came in a millisecond one latency is enough; of more at once, one of each 32:
 # what comes together may have waited long, and the first of it longest.
 _OBSERVE_NS = 1_000_000
@@ -123,9 +125,7 @@ class PriceBridge:
             self._identity = state.identity
             self._read_to = 0
             self._merge.recreated()
-        stored: list[StoredMessage] = []
-        if state.last > self._read_to:
-            stored = [m async for m in read_from(self._bus, PRICES, self._read_to + 1)]
+        stored = await self._stored_until(state.last)
         # What was sent live before this answer has been taken once it is here, so no
         # stored value overtakes the live ones before it.
         await self._bus.flush()
@@ -133,7 +133,6 @@ class PriceBridge:
             now = now_ns()
             for message in stored[start : start + _SWEEP_SLICE]:
                 self._take_stored(message, now)
-            # A thousand at once would hold up what comes live for 20 ms.
             await asyncio.sleep(0)
         # The newest may be one that a still newer message of its symbol replaced.
         self._read_to = max(state.last, stored[-1].sequence if stored else 0)
@@ -142,6 +141,26 @@ class PriceBridge:
         if not self.warm.is_set():
             self.warm.set()
             logger.info("cache is warm", extra={"symbols": len(self._cache)})
+
+    async def _stored_until(self, last: int) -> list[StoredMessage]:
+        """
+        Return what the stream has up to number *last* and we have not yet read.
+
+        While nothing casts doubt on what came live, that is read a little at a time: a
+        thousand messages at once hold up what comes live for 20 ms.
+        """
+        stored: list[StoredMessage] = []
+        if last <= self._read_to:
+            return stored
+        batch = _CALM_BATCH if self.current else _BATCH
+        first = self._read_to + 1
+        async for message in read_from(self._bus, PRICES, first, batch=batch):
+            stored.append(message)
+            if message.sequence >= last:
+                break
+            if len(stored) % _CALM_BATCH == 0 and self.current:
+                await asyncio.sleep(_CALM_SECONDS)
+        return stored
 
     def _live(self, messages: Sequence[LaneMessage]) -> None:
         now = now_ns()
