@@ -9,9 +9,8 @@ SOURCES := shared/src $(wildcard services/*/src) tests
 STAMP := $(VENV)/.ready
 # What checks the manifests has dependencies of its own.
 CHECKS := $(VENV)/k8s
-# Two at a time; the tests of one file share what they start. In the order of folders:
-# the long ones of whole systems first, so that neither worker waits for the other's end.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two at a time; the tests of one file share what they start.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run cluster test test-again test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images ship rehearse test-containers lint format types check lock clean
