@@ -28,19 +28,17 @@ __all__ = ["PriceTape"]
 class _Reel:
     """What came live of one feed, without a hole."""
 
-    __slots__ = ("began", "end", "epoch", "next", "settled", "updates")
+    __slots__ = ("began", "end", "settled", "updates")
 
     def __init__(self, after: Version, length: int) -> None:
         self.updates: deque[Update] = deque(maxlen=length)
         self.began = self.end = after
-        self.epoch = after[0]
-        self.next = after[1] + 1
         self.settled = False
 
     @property
     def after(self) -> Version:
         """Everything newer than this, up to the end, is in `updates`."""
-        return self.epoch, self.end[1] - len(self.updates)
+        return self.end[0], self.end[1] - len(self.updates)
 
 
 class PriceTape:
@@ -67,7 +65,7 @@ class PriceTape:
         if reel is None:
             reel = self._start(update)
             complete = version[1] == 1 or not self._swept
-        elif version[0] == reel.epoch and version[1] == reel.next:
+        elif version == (reel.end[0], reel.end[1] + 1):
             complete = True
         elif version <= reel.end:
             return True
@@ -76,7 +74,6 @@ class PriceTape:
             complete = False
         reel.updates.append(update)
         reel.end = version
-        reel.next = version[1] + 1
         return complete
 
     def live_all(self, updates: Sequence[Update]) -> int:
@@ -90,16 +87,15 @@ class PriceTape:
         reel = self._reels.get(source)
         if reel is None:
             return 0
-        epoch, seq = reel.epoch, reel.next
+        epoch, last = reel.end
+        count = 0
         for update in updates:
-            if update.version != (epoch, seq) or update.source != source:
+            if update.version != (epoch, last + 1) or update.source != source:
                 break
-            seq += 1
-        count = seq - reel.next
-        if count:
-            reel.updates.extend(updates[:count])
-            reel.end = epoch, seq - 1
-            reel.next = seq
+            last += 1
+            count += 1
+        reel.updates.extend(updates[:count])
+        reel.end = epoch, last
         return count
 
     def settle(self, swept: Iterable[tuple[str, Version]]) -> list[str]:
