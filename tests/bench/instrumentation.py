@@ -38,7 +38,8 @@ from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
-from edge.prices.hub import CONTRACT, EVERY, PriceHub, PriceListener
+from edge.prices.hub import PriceHub
+from edge.prices.listeners import CONTRACT, EVERY, PriceListener
 from edge.prices.tape import PriceTape
 from feedmesh.clock import now_ns
 from feedmesh.ingest.price_publisher import Encode

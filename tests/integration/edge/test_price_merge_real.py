@@ -28,7 +28,8 @@ from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
-from edge.prices.hub import EVERY, PriceHub, PriceListener, form_of
+from edge.prices.hub import PriceHub
+from edge.prices.listeners import EVERY, PriceListener, form_of
 from edge.prices.tape import PriceTape
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.messages import decode_head

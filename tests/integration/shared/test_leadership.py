@@ -178,16 +178,21 @@ async def test_an_heir_connects_once_the_links_are_closed_and_writes_once_all_is
         assert len(second.terms) == 1
 
 
+async def named_but_not_yet_leading(leader: Replica, heir: Replica) -> None:
+    """Have *leader* go, name *heir*, and not get done with storing."""
+    await asyncio.sleep(SILENCE_SECONDS)
+    leader.stored.clear()
+    leader.stop.set()
+    async with asyncio.timeout(5):
+        while not heir.terms:
+            await asyncio.sleep(0.001)
+
+
 async def test_an_heir_whose_leader_dies_before_all_is_stored_writes_all_the_same(
     nats_server: NatsProcess,
 ) -> None:
     async with replicas(nats_server) as (first, second):
-        await asyncio.sleep(SILENCE_SECONDS)
-        first.stored.clear()
-        first.stop.set()
-        async with asyncio.timeout(5):
-            while not second.terms:
-                await asyncio.sleep(0.001)
+        await named_but_not_yet_leading(first, second)
         await first.vanish()
         await clock(second.leads)
 
@@ -212,12 +217,7 @@ async def test_an_heir_that_another_has_overtaken_does_not_lead(
     nats_server: NatsProcess,
 ) -> None:
     async with replicas(nats_server) as (first, second):
-        await asyncio.sleep(SILENCE_SECONDS)
-        first.stored.clear()
-        first.stop.set()
-        async with asyncio.timeout(5):
-            while not second.terms:
-                await asyncio.sleep(0.001)
+        await named_but_not_yet_leading(first, second)
         usurper = await claim_epoch(first.bus, "ls")
         beat = {"v": 1, "epoch": usurper.epoch, "state": "leading", "complete": {}}
         await first.bus.publish(subjects.leader("ls"), json.dumps(beat).encode())

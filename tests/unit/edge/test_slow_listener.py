@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
-from edge.prices.hub import EVERY, LATEST, Pace, PriceHub, PriceListener
+from edge.prices.hub import PriceHub
 from edge.prices.lanes import LatestLane
+from edge.prices.listeners import EVERY, LATEST, Pace, PriceListener
 from edge.prices.updates import Update
 
 

@@ -20,8 +20,9 @@ from edge.clients.wire_frames import array_frames, text_frame
 from edge.contract.prices import parse_request
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
-from edge.prices.hub import EVERY, LATEST, Pace, PriceHub, PriceListener, form_of
+from edge.prices.hub import PriceHub
 from edge.prices.lanes import LatestLane
+from edge.prices.listeners import EVERY, LATEST, Pace, PriceListener, form_of
 from edge.prices.updates import Update
 
 

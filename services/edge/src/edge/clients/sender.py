@@ -132,7 +132,7 @@ class _Strain:
 
 class Flusher:
     """
-    Writes what senders have collected, in the order in which they asked.
+    Writes what senders have collected, first to whom nothing was written for longest.
 
     Attributes:
         pieces: How many pieces have been written in all.

@@ -19,7 +19,7 @@ from edge.door.admission import TokenBucket
 from edge.door.gate import Login
 from edge.door.tokens import AuthError
 from edge.parts import EdgeParts
-from edge.prices.hub import CONTRACT, EVERY, PriceListener
+from edge.prices.listeners import CONTRACT, EVERY, PriceListener
 from feedmesh.symbols import parse_symbol
 
 

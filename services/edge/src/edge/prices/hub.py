@@ -16,29 +16,11 @@ from edge.clients.sender import Flusher, Sender
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
 from edge.prices.lanes import Group, Lane, LatestLane, Topic
-from edge.prices.listeners import (
-    CONTRACT,
-    EVERY,
-    LATEST,
-    Missed,
-    Pace,
-    Place,
-    PriceListener,
-    form_of,
-)
+from edge.prices.listeners import CONTRACT, EVERY, Missed, Pace, Place, PriceListener
 from edge.prices.updates import Update
 
 
-__all__ = [
-    "CONTRACT",
-    "EVERY",
-    "LATEST",
-    "Missed",
-    "Pace",
-    "PriceHub",
-    "PriceListener",
-    "form_of",
-]
+__all__ = ["PriceHub"]
 
 
 class PriceHub:

@@ -18,7 +18,7 @@ from edge.clients.sender import Sender
 from edge.door.tokens import Identity
 from edge.parts import EdgeParts
 from edge.positions import PricePosition, parse_price_position
-from edge.prices.hub import LATEST, Missed, Pace, PriceListener, form_of
+from edge.prices.listeners import LATEST, Missed, Pace, PriceListener, form_of
 from edge.prices.updates import Update
 from edge.stream.messages import Gap, Listed
 from edge.stream.requests import (
