@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from time import thread_time
 
-from edge.clients.sender import Flusher, Sender
+import pytest
+
+from edge.clients.sender import Flusher, Rest, Sender
 
 
 class FakeOutlet:
@@ -109,3 +111,37 @@ async def test_more_than_one_block_leaves_in_order() -> None:
     assert b"".join(log) == b"".join(pieces)
     assert sender.size == sum(map(len, log))
     assert sender.buffer == []
+
+
+def rested(passes: int, busy: float, idle: float = 0.0, starved: float = 0.0) -> float:
+    """Return what is owed after *passes* of *busy* seconds, all in seconds."""
+    rest = Rest(0.0, 0.0)
+    now = cpu = owed = 0.0
+    for _ in range(passes):
+        now += idle
+        rest.begin(now, cpu)
+        now += busy + starved
+        cpu += busy
+        owed = rest.end(now, cpu)
+    return owed
+
+
+def test_short_passes_add_up_to_a_pause() -> None:
+    assert 0 < rested(1, 0.0005) < 0.001 < rested(5, 0.0005) < 0.002
+
+
+def test_who_is_idle_anyway_owes_next_to_nothing() -> None:
+    assert rested(100, 0.0005, idle=0.0005) == pytest.approx(rested(1, 0.0005))
+
+
+def test_to_wait_for_the_cpu_is_no_rest() -> None:
+    assert rested(5, 0.0005, starved=0.01) == rested(5, 0.0005)
+
+
+def test_a_pause_is_never_longer_than_the_longest() -> None:
+    assert 0.045 < rested(1000, 0.01) <= 0.05
+
+
+def test_a_busy_moment_costs_a_pause_of_its_length() -> None:
+    """It once cost 25 ms, and one update in a hundred was late, at half a core."""
+    assert rested(2, 0.005) < 0.005

@@ -18,7 +18,7 @@ from edge.clients.wire_frames import array_frames, text_frame
 from edge.clients.write_meter import WriteMeter
 
 
-__all__ = ["Flusher", "Sender", "Waiting", "Writable"]
+__all__ = ["Flusher", "Rest", "Sender", "Waiting", "Writable"]
 
 _SLICE_SECONDS = 0.002
 _CLOCK_EVERY = 32
@@ -30,12 +30,9 @@ _AT_A_TIME = 400
 _AT_ONCE = 0.001
 _TURN = attrgetter("turn")
 _LONGEST_PAUSE = 0.05
-# Of the CPU time since the last pause. It keeps the edge at some 70 % of a core, as
+# Idle time for each second of CPU time. It keeps the edge at some 70 % of a core, as
 # long as there is more to gather.
-_PAUSE = 0.47
-# From this share of the CPU on, pauses grow, up to the longest at the second.
-_STRAINED, _EXHAUSTED = 0.85, 0.97
-_WINDOW_SECONDS = 0.1
+_REST = 0.47
 
 
 class Writable(Protocol):
@@ -112,22 +109,38 @@ class Sender:
         return array_frames(pieces) if self.arrays else b"".join(pieces)
 
 
-class _Strain:
-    """How scarce the CPU has been of late: 0 not at all, 1 as scarce as can be."""
+class Rest:
+    """
+    The idle time that the edge owes its machine for the CPU time it has used.
 
-    def __init__(self) -> None:
-        self._wall = self._cpu = self._value = 0.0
+    What one pass owes may be too short to wait for; it adds up until it is worth a
+    pause, unless the edge is idle anyway. So the share of a core that is used stays
+    even, however short the passes are, and what is done during a pause makes the next
+    one longer. The longer the pauses are already, the less is owed: there is too much
+    to do to keep the share, and twice the pause would not halve the work.
 
-    def at(self, now: float) -> float:
-        wall = now - self._wall
-        if wall > _WINDOW_SECONDS:
-            cpu = thread_time()
-            used = (cpu - self._cpu) / wall
-            self._wall, self._cpu = now, cpu
-            scarce = (used - _STRAINED) / (_EXHAUSTED - _STRAINED)
-            # Half of the old value, so that one window does not decide.
-            self._value = (self._value + min(max(scarce, 0.0), 1.0)) / 2
-        return self._value
+    Args:
+        now: As ``perf_counter`` counts.
+        cpu: CPU time used so far, as ``thread_time`` counts. The time for which a pass
+            waits for the CPU is neither work nor rest.
+    """
+
+    def __init__(self, now: float, cpu: float) -> None:
+        self._now = now
+        self._cpu = cpu
+        self._owed = 0.0
+
+    def begin(self, now: float, cpu: float) -> None:
+        """Note that a pass begins: the time since the last one may have been idle."""
+        idle = now - self._now - (cpu - self._cpu)
+        self._owed = max(self._owed - idle, 0.0)
+
+    def end(self, now: float, cpu: float) -> float:
+        """Return for how long to rest after a pass, in seconds."""
+        due = (cpu - self._cpu) * _REST * (1 - self._owed / _LONGEST_PAUSE)
+        self._owed = min(self._owed + due, _LONGEST_PAUSE)
+        self._now, self._cpu = now, cpu
+        return self._owed
 
 
 class Flusher:
@@ -151,8 +164,7 @@ class Flusher:
         self._left: list[Sender] = []
         self._scheduled = False
         self._turn = 0
-        self._cpu = thread_time()
-        self._strain = _Strain()
+        self._rest = Rest(perf_counter(), thread_time())
         self._not_before = 0.0
         self._waiting: list[Waiting] = []
         self.pieces = 0
@@ -206,6 +218,7 @@ class Flusher:
             if not self._dirty:
                 self.meter.ended()
                 return True
+            self._rest.begin(perf_counter(), thread_time())
             # Who was written to last comes last: so nobody waits longer than from one
             # pass to the next. In any order, it can be almost twice as long.
             self._left = sorted(self._dirty, key=_TURN)
@@ -249,13 +262,8 @@ class Flusher:
         self.meter.wrote(pieces)
 
     def _pause(self) -> None:
-        # Of the CPU: a pass that had to wait for it must not cause a longer pause.
-        cpu = thread_time()
-        used, self._cpu = cpu - self._cpu, cpu
         now = perf_counter()
-        pause = min(used * _PAUSE, _LONGEST_PAUSE)
-        strain = self._strain.at(now)
-        self._not_before = now + pause + strain * (_LONGEST_PAUSE - pause)
+        self._not_before = now + self._rest.end(now, thread_time())
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             self._call(each.flush)
