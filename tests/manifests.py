@@ -35,6 +35,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "ingest-ls": LsSettings,
     "prober": ProberSettings,
     "streams": ServiceSettings,
+    "doctor": ServiceSettings,
 }
 
 Manifest = dict[str, Any]
@@ -85,7 +86,7 @@ class Cluster:
 
     def workloads(self) -> Iterator[Manifest]:
         """Yield everything that has a pod."""
-        return self.of("Deployment", "StatefulSet", "Job")
+        return self.of("Deployment", "StatefulSet", "Job", "CronJob")
 
     def environment(self, workload: Manifest) -> dict[str, str]:
         """Return what its container is given; what a cluster fills in has its name."""
@@ -102,7 +103,8 @@ class Cluster:
 
 def pod_of(workload: Manifest) -> Manifest:
     """Return the specification of its pod."""
-    spec: Manifest = workload["spec"]["template"]["spec"]
+    outer = workload["spec"]
+    spec: Manifest = outer.get("jobTemplate", {}).get("spec", outer)["template"]["spec"]
     return spec
 
 

@@ -126,7 +126,8 @@ class SecuredNats:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_block(1)
         self.url = f"nats://127.0.0.1:{self.port}"
-        self.authority = Authority(folder)
+        # Authorities of one name would be taken for one another.
+        self.authority = Authority(folder, folder.name)
         self.keys = Keys()
         self._server: Process | None = None
         certificate, key = self.authority.issue("server", valid=valid)

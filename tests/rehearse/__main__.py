@@ -49,6 +49,7 @@ async def rehearse(clients: int, patience: float) -> int:
             for _ in range(clients - len(followers))
         ]
         await _until(lambda: all(f.subscribed.is_set() for f in followers), 120)
+        stage.hold("the doctor finds nothing wrong", await stage.look())
         await _rolling_update(stage, followers)
         stage.hold(
             "an image is ready soon after its start",

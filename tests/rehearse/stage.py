@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import json
 import time
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from jwt.algorithms import OKPAlgorithm
-from manifests import Cluster, manifests
+from manifests import K8S, Cluster, manifests
 from rehearse.clients import HOST
 from rehearse.engine import Engine, Running
 from rehearse.pods import Objects, Pod, pods_of
@@ -31,20 +29,21 @@ NEWS_A_MINUTE = "300"
 
 
 class Issuer:
-    """Makes clients' tokens, and the keys that verify them."""
+    """Makes clients' tokens, and the keys that verify them, as k8s/README.md says."""
 
     def __init__(self) -> None:
         self._key = ed25519.Ed25519PrivateKey.generate()
+        self._program = run_path(str(K8S / "tokens.py"))
 
     def keys(self) -> str:
         """Return the set of keys that an edge is given."""
-        jwk = OKPAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        return json.dumps({"keys": [jwk | {"kid": "rehearsal"}]})
+        found: str = self._program["key_set"](self._key)
+        return found
 
     def token(self) -> str:
         """Return a token for an hour."""
-        claims = {"sub": "client", "aud": "feedmesh", "exp": time.time() + 3600}
-        return jwt.encode(claims, self._key, "EdDSA", headers={"kid": "rehearsal"})
+        made: str = self._program["token"](self._key, "client", 1 / 24)
+        return made
 
 
 class Stage:
@@ -66,9 +65,9 @@ class Stage:
         self._numbers = itertools.count()
         self._authority = Authority(folder)
         self._issuer = Issuer()
-        self._objects = self._made_before()
         self.trusted = self._authority.file
         self.certificate = self._authority.issue("ingress", HOST)
+        self._objects = self._made_before()
         self.figures: dict[str, Any] = {}
         self.wrong: list[str] = []
         self.ready_after: list[float] = []
@@ -76,13 +75,12 @@ class Stage:
     def _made_before(self) -> Objects:
         """Return what k8s/README.md asks to be made before."""
         names = [f"nats-{number}.nats" for number in range(3)]
-        certificate, key = self._authority.issue("nats", *names)
         objects: dict[tuple[str, str], dict[str, str]] = {
             ("Secret", "nats-tls"): {
                 "ca.crt": self._authority.file.read_text(),
-                "tls.crt": certificate.read_text(),
-                "tls.key": key.read_text(),
+                **_pair(*self._authority.issue("nats", *names)),
             },
+            ("Secret", "feedmesh-edge-tls"): _pair(*self.certificate),
             ("Secret", "feedmesh-fmp"): {"api-key": "simulator"},
             ("Secret", "feedmesh-ls"): {
                 "app-key": "simulator",
@@ -169,6 +167,15 @@ class Stage:
             took.append(await self._engine.delete(running.pod.name))
         return took
 
+    async def look(self) -> bool:
+        """Ask the doctor, as an operator does; return whether nothing is wrong."""
+        (doctor,) = self.pods("CronJob", "doctor")
+        looking = await self._engine.start(doctor)
+        well = await self._engine.finished(looking, 0, 60) == 0
+        if not well:
+            print(await self._engine.logs(looking))
+        return well
+
     def rotate_keys(self) -> None:
         """Replace the keys of tokens, in the files that edges have mounted."""
         self._issuer = Issuer()
@@ -191,3 +198,7 @@ class Stage:
         print(f"{'ok  ' if holds else 'FAIL'} {what}  {said}", flush=True)
         if not holds:
             self.wrong.append(what)
+
+
+def _pair(certificate: Path, key: Path) -> dict[str, str]:
+    return {"tls.crt": certificate.read_text(), "tls.key": key.read_text()}

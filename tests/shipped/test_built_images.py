@@ -23,6 +23,10 @@ TOOLS = {
     *("sh", "bash", "dash", "busybox", "env", "perl", "apt", "apt-get", "dpkg"),
     *("pip", "pip3", "uv", "ensurepip", "gcc", "cc", "ld", "curl", "wget", "su"),
 }
+LABELS = {
+    *("title", "description", "licenses", "version", "revision"),
+    *("base.name", "base.digest"),
+}
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -62,12 +66,12 @@ def test_it_is_small_and_runs_as_nobody_in_particular(name: str) -> None:
 
     assert image["Size"] <= LIMIT
     assert image["Config"]["User"] == "10001:10001"
+    labels = image["Config"]["Labels"]
+    assert {name.removeprefix("org.opencontainers.image.") for name in labels} == LABELS
+    assert all(labels.values())
+    assert labels["org.opencontainers.image.base.digest"].startswith("sha256:")
     if name != "nats":
         assert image["Config"]["Healthcheck"]["Test"][:2] == ["CMD", "python3"]
-        labels = image["Config"]["Labels"]
-        named = {"title", "description", "licenses", "version", "revision"}
-        assert {f"org.opencontainers.image.{label}" for label in named} == labels.keys()
-        assert all(labels.values())
 
 
 @pytest.mark.parametrize("name", ["nats", *SERVICES])

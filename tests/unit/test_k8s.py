@@ -89,10 +89,11 @@ def test_each_is_itself_at_nats_and_nobody_else(cluster: Cluster) -> None:
         if "NATS_INBOX" not in given:
             assert name == "prober"  # It looks from outside.
             continue
-        assert given["NATS_INBOX"] == inbox_prefix(name)
-        assert name in IDENTITIES
+        identity = "observer" if name == "doctor" else name
+        assert given["NATS_INBOX"] == inbox_prefix(identity)
+        assert identity in IDENTITIES
         keys = re.findall(r"nats-key-[a-z-]+", str(pod_of(workload)))
-        assert keys == [f"nats-key-{name}"]
+        assert keys == [f"nats-key-{identity}"]
         files = {given["NATS_CA_FILE"], given["NATS_NKEY_FILE"]}
         assert files == {"/run/nats/ca.crt", "/run/nats/seed"}
 
@@ -124,8 +125,8 @@ def test_the_development_overlay_leads_to_the_simulator_alone() -> None:
 
 def test_probes_and_ports_are_those_of_the_service(cluster: Cluster) -> None:
     for name, workload in ours(cluster).items():
-        if name == "streams":
-            continue
+        if name in ("streams", "doctor"):
+            continue  # They end by themselves.
         container = container_of(workload)
         given = cluster.environment(workload)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -204,6 +205,12 @@ def test_pods_are_restricted(cluster: Cluster) -> None:
         kinds = {key for volume in pod.get("volumes", ()) for key in volume} - {"name"}
         assert kinds <= {"configMap", "emptyDir", "projected", "secret"}
         assert not pod.get("hostNetwork")
+        # So that files of mode 0440 can be read.
+        if "volumes" in pod:
+            assert (
+                pod["securityContext"]["fsGroup"]
+                == pod["securityContext"]["runAsGroup"]
+            )
 
 
 def test_each_has_what_keeps_it_running(prod: Cluster) -> None:
@@ -251,7 +258,10 @@ ARROWS = {
     ("nats", "nats", "routes"),
     ("prober", "nats", "monitor"),
     ("prober", "edge", "clients"),
+    ("doctor", "nats", "client"),
+    ("doctor", "nats", "monitor"),
 }
+PODS = (*SERVICES, "nats", "streams", "prober", "doctor")
 
 
 def selected(selector: Mapping[str, Any], name: str) -> bool:
@@ -278,22 +288,21 @@ def allowed(cluster: Cluster, way: str, name: str) -> set[tuple[str, str]]:
             for end in rule.get(peer, ()):
                 if "podSelector" not in end or "namespaceSelector" in end:
                     continue
-                for other in (*SERVICES, "nats", "streams", "prober"):
+                for other in PODS:
                     if selected(end["podSelector"], other):
                         found |= {(other, port["port"]) for port in rule["ports"]}
     return found
 
 
 def test_network_policies_are_the_arrows_and_nothing_else(prod: Cluster) -> None:
-    names = (*SERVICES, "nats", "streams", "prober")
     out = {
         (name, other, port)
-        for name in names
+        for name in PODS
         for other, port in allowed(prod, "egress", name)
     }
     back = {
         (other, name, port)
-        for name in names
+        for name in PODS
         for other, port in allowed(prod, "ingress", name)
     }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from pathlib import Path
 
 import httpx
 from drill.rig import write_certificate
 from faults.cluster import run_cluster
+from mesh import free_block
 from prometheus_client import CollectorRegistry
+from secured_nats import Authority, listening, start_server
 from starlette.applications import Starlette
 
 from feedmesh.ops import serve
@@ -65,3 +68,34 @@ async def test_the_end_of_a_certificate_is_read_from_a_file_and_a_server(
     # What cannot be read must not look well.
     for gone in (endpoint, "/nowhere"):
         assert registry.get_sample_value(name, {"endpoint": gone}) == 0
+
+
+async def test_a_server_of_nats_tells_of_the_certificate_that_it_uses(
+    tmp_path: Path,
+) -> None:
+    """The file was renewed, but the server has not read it."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server", valid=dt.timedelta(days=5))
+    port = free_block(2)
+    config = tmp_path / "nats.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{port + 1}"\n'
+        f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+        f'jetstream {{ store_dir: "{tmp_path}/data" }}\n'
+    )
+    registry = CollectorRegistry()
+    server = await start_server(config, {})
+    try:
+        await listening(port, server)
+        authority.issue("server", valid=dt.timedelta(days=90))
+        async with httpx.AsyncClient() as http:
+            urls = (f"http://127.0.0.1:{port + 1}",)
+            await NatsServers(urls, http, ProberMetrics(registry)).look()
+    finally:
+        server.kill()
+        await server.wait()
+
+    name = "feedmesh_certificate_expiry_timestamp_seconds"
+    ends = registry.get_sample_value(name, {"endpoint": f"127.0.0.1:{port + 1}"})
+    assert ends is not None
+    assert abs(ends - time.time() - 5 * _DAY) < 300

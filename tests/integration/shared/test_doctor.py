@@ -90,15 +90,27 @@ async def configured(
 @asynccontextmanager
 async def relay(port: int, old: bytes, new: bytes) -> AsyncIterator[int]:
     """Lead to *port*; in what the server says first, *old* is changed to *new*."""
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(client: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        out.write((await reader.readline()).replace(old, new))
-        await asyncio.gather(_copy(client, writer), _copy(reader, out))
+        try:
+            out.write((await reader.readline()).replace(old, new))
+            await asyncio.gather(_copy(client, writer), _copy(reader, out))
+        finally:
+            for end in (writer, out):
+                end.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def accept(client: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.create_task(serve(client, out)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+    # Whoever has left may still be served: sockets must not outlive the test.
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ Of a stream that has copies, its leader is believed; each server says which that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -75,6 +76,10 @@ class NatsServers:
         varz = await self._get(f"{url}/varz")
         metrics.nats_connections.labels(node).set(varz["connections"])
         metrics.nats_slow.labels(node).set(varz["slow_consumers"])
+        # Of the certificate in use: the file may be newer, and not yet read.
+        if ends := varz.get("tls_cert_not_after"):
+            when = datetime.fromisoformat(ends).timestamp()
+            metrics.certificate.labels(node).set(when)
         jsz = await self._get(f"{url}/jsz?streams=true&config=true")
         metrics.nats_store.labels(node).set(jsz["storage"])
         metrics.nats_store_limit.labels(node).set(jsz["config"]["max_storage"])
