@@ -226,4 +226,7 @@ async def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    try:
+        sys.exit(asyncio.run(main(sys.argv[1:])))
+    except asyncio.CancelledError:
+        sys.exit("the drill was stopped; what it had found is kept")

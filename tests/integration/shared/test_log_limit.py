@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import dedent
 
@@ -82,6 +84,21 @@ async def test_no_service_says_much_in_an_outage(tmp_path: Path, level: str) -> 
             await outage(mesh, prober, 10 if level == "INFO" else 101)
             for service in (*mesh.services.values(), prober):
                 assert (len(service.lines) <= 60) == (level == "INFO"), service.module
+
+
+async def test_who_waits_for_nats_has_no_error_to_tell() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"nats://127.0.0.1:{nobody.getsockname()[1]}"
+        env = {"NATS_URL": url, "LOG_LEVEL": "DEBUG"}
+        async with run_service("feedmesh", env, "streams") as service:
+            async with asyncio.timeout(60):
+                while sum("close: " in line for line in service.lines) < 5:
+                    await asyncio.sleep(0.05)
+            levels = Counter(json.loads(line)["level"] for line in service.lines)
+
+    assert levels["WARNING"] == 1
+    assert levels.keys() == {"WARNING", "DEBUG"}, service.lines
 
 
 async def test_services_as_they_are_say_little_when_all_comes_and_goes(

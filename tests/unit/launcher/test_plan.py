@@ -73,6 +73,17 @@ def test_another_nats_is_used_and_none_is_started() -> None:
     assert env(made, "edge")["NATS_URL"] == "nats://elsewhere:4222"
 
 
+@pytest.mark.parametrize(("servers", "copies"), [(1, "1"), (3, "3")])
+def test_streams_have_a_copy_on_each_of_three_servers(
+    servers: int, copies: str
+) -> None:
+    url = ",".join(f"nats://n{number}:4222" for number in range(servers))
+    made = plan(NATS_URL=url)
+    streams = next(p for p in made.processes if p.name == "streams")
+
+    assert streams.command.endswith(f"--replicas {copies}")
+
+
 def test_a_port_in_use_is_stepped_over_where_nobody_chose_it() -> None:
     made = plan(frozenset({4222, 9201, 9103}))
 

@@ -105,7 +105,7 @@ def make_plan(environ: Mapping[str, str], data: Path, is_free: PortIsFree) -> Pl
         monitor = f"http://127.0.0.1:{monitor_port}"
         bus.append(_nats(nats_port, monitor_port, data))
     common = {"NATS_URL": nats_url}
-    bus.append(Process("streams", _python("feedmesh", "streams", "--keep"), common))
+    bus.append(Process("streams", _streams(nats_url), common))
     upstreams = _upstreams(environ, ports)
     special: dict[str, dict[str, str]] = {
         "ingest-fmp": dict(upstreams.fmp),
@@ -220,6 +220,12 @@ def _nats(port: int, monitor_port: int, data: Path) -> Process:
         ]
     )
     return Process("nats", f"exec {command}")
+
+
+def _streams(nats_url: str) -> str:
+    # Whoever is first makes them, we or those who run the servers.
+    copies = "3" if nats_url.count(",") >= 2 else "1"
+    return _python("feedmesh", "streams", "--keep", "--replicas", copies)
 
 
 def _simulator(environ: Mapping[str, str], base: int) -> Process:

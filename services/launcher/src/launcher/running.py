@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from honcho.manager import Manager
 
@@ -77,13 +78,15 @@ class _Manager(Manager):  # type: ignore[misc] # honcho has no types
     """
     honcho's manager, with two things that it lacks.
 
-    It can be stopped while it is still starting; and it stops the bus last, so that
-    the others can still say there what they have to say.
+    It can be stopped while it is still starting; and it stops last what the others
+    still need: the upstreams, lest their end is taken for an interruption, and the bus,
+    on which everybody says what is left to say.
     """
 
-    _LAST = "nats"
+    _LAST = ("simulator", "nats")
+    _processes: dict[str, dict[str, Any]]
     _asked = False
-    _told_last = False
+    _told: frozenset[str] = frozenset()
 
     def terminate(self) -> None:
         if super()._all_started():
@@ -97,23 +100,25 @@ class _Manager(Manager):  # type: ignore[misc] # honcho has no types
         if started and self._asked:
             self._asked = False
             super().terminate()
-        if self._terminating and not self._told_last and self._only_last_runs():
-            self._told_last = True
-            super()._killall()
+        running = [n for n, p in self._processes.items() if "returncode" not in p]
+        if self._terminating and running and {*running} <= {*self._LAST}:
+            self._tell(next(name for name in self._LAST if name in running))
         return started
 
     def _killall(self, force: bool = False) -> None:
-        last = self._processes.get(self._LAST)
-        if force or last is None:
+        if force:
             super()._killall(force)
-            return
-        del self._processes[self._LAST]
-        super()._killall()
-        self._processes[self._LAST] = last
+        else:
+            self._tell(*(name for name in self._processes if name not in self._LAST))
 
-    def _only_last_runs(self) -> bool:
-        running = [n for n, p in self._processes.items() if "returncode" not in p]
-        return running == [self._LAST]
+    def _tell(self, *names: str) -> None:
+        """Ask those that were not asked yet to end."""
+        everybody = self._processes
+        new = {n: p for n, p in everybody.items() if n in names and n not in self._told}
+        self._told |= new.keys()
+        self._processes = new
+        super()._killall()
+        self._processes = everybody
 
 
 def _announce(told: Announcement) -> None:
