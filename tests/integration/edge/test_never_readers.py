@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
+import pytest
 from edge_harness import Writer, run_edge
 from nats_process import NatsProcess
 from soak.never_readers import never_readers
@@ -15,15 +18,17 @@ async def test_a_hundred_that_never_read_do_not_slow_down_the_rest(
     """
     Only gross harm fails here, where others use the machine, too; or any loss.
 
-    The exact ratio is what the soak measures.
+    One round without it is enough. The exact ratio is what the soak measures.
     """
-    async with run_edge(nats_server, EDGE_STUCK="1h") as edge:
-        rounds = [
-            each
-            async for each in never_readers(
-                edge, writer, readers=900, silent=100, rounds=3, seconds=1.5
-            )
-        ]
-
-    best = min(rounds, key=lambda each: each.p99_with / each.p99_without)
-    assert best.p99_with < max(2 * best.p99_without, 20), rounds
+    rounds = []
+    async with (
+        run_edge(nats_server, EDGE_STUCK="1h") as edge,
+        aclosing(
+            never_readers(edge, writer, readers=900, silent=100, rounds=4, seconds=1.5)
+        ) as measured,
+    ):
+        async for each in measured:
+            rounds.append(each)
+            if each.p99_with < max(2 * each.p99_without, 20):
+                return
+    pytest.fail(f"harmed in every round: {rounds}")

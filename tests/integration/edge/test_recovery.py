@@ -224,6 +224,8 @@ async def test_a_client_that_never_reads_is_closed(
             return await edge.service.metric("feedmesh_edge_clients") == 0
 
         await eventually(gone)
+        # It would wait 10 s for a close that it does not read.
+        slow.connection.transport.abort()
 
 
 async def test_a_client_that_asks_and_never_reads_is_not_answered_for_ever(

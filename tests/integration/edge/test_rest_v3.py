@@ -15,6 +15,7 @@ from nats_process import NatsProcess
 from openapi import Description
 
 from edge.positions import NewsPosition, PricePosition, parse_news_position
+from edge.rest.problems import PROBLEMS
 from feedmesh import messages, subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import iso, now_ns
@@ -376,6 +377,16 @@ async def test_every_answer_is_as_described(
         same = await http.get(path, headers={"if-none-match": etag})
         assert same.status_code == 304
         description.check(same)
+    for refused in (
+        await http.get(f"/api/v3/prices?{'q' * 40_000}"),
+        await http.get("/api/v3/status", headers={"x": "a" * 20_000}),
+        await http.get("/api/v3/nothing"),
+        await http.post("/api/v3/news"),
+    ):
+        assert refused.json()["status"] == refused.status_code
+        assert refused.json()["code"] in PROBLEMS
+        if refused.status_code in (414, 431):
+            description.check(refused)
     for path in ("/api/v2/realtime/subscribe", "/api/v2/realtime/unsubscribe"):
         for body in (["AAPL"], [], ["*"], "AAPL", None):
             description.check(await http.post(path, json=body))

@@ -20,15 +20,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from prometheus_client import CollectorRegistry
 from starlette.requests import HTTPConnection
 
-from edge.door.gate import (
-    ANYONE,
-    Authenticator,
-    AuthMetrics,
-    Login,
-    TokenGate,
-    authenticator,
-    login_of,
-)
+from edge.door.gate import Authenticator, AuthMetrics, TokenGate, authenticator
+from edge.door.login import ANYONE, Login, login_of
 from edge.door.tokens import AuthError, Identity, KeysError, Verifier, parse_keys
 from edge.settings import Settings
 from feedmesh.errors import SettingsError

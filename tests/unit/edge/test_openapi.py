@@ -58,6 +58,9 @@ def test_the_document_is_openapi() -> None:
     assert DESCRIPTION.errors() == []
     assert DESCRIPTION.document["openapi"].startswith("3.1")
     assert DESCRIPTION.document["info"]["description"]
+    # An edge may ask for a token, and need not.
+    assert DESCRIPTION.document["security"] == [{"token": []}, {}]
+    assert "token" in DESCRIPTION.document["components"]["securitySchemes"]
 
 
 def test_every_route_is_described() -> None:
@@ -91,10 +94,13 @@ def test_an_operation_is_described_whole(name: str) -> None:
         assert list(responses[status]["content"]) == [media]
         assert responses[status]["content"][media]["schema"]
         assert responses[status]["description"]
-    if operation.get("parameters") or "requestBody" in operation:
+    places = {parameter["in"] for parameter in operation.get("parameters", [])}
+    if places - {"header"} or "requestBody" in operation:
         assert "422" in errors
     if v3:
-        assert {"400", "401", "403", "414", "429", "500"} <= errors
+        any_route = {"400", "401", "403", "408", "414", "429", "431", "500", "503"}
+        assert any_route <= errors
+        assert "header" in places
         assert "304" in responses
         assert set(responses["200"]["headers"]) == {"Age", "ETag"}
     for status in errors & {"429", "503"}:

@@ -30,7 +30,8 @@ from edge.clients.outlet import outlet_of
 from edge.contract.news import NewsSession
 from edge.contract.prices import PriceSession, parse_symbols
 from edge.contract.session import ContractSession
-from edge.door.gate import TokenGate, login_of, may_see
+from edge.door.gate import TokenGate
+from edge.door.login import login_of, may_see
 from edge.news.instants import find_instant
 from edge.parts import EdgeParts
 from edge.rest.gate import AddressBuckets, RestGate

@@ -42,7 +42,7 @@ class CloseCode(IntEnum):
     NOT_TEXT = 1003, "stop", "A message was binary; requests are text."
     NOT_UTF8 = 1007, "stop", "A message was not UTF-8."
     TOO_LARGE = 1009, "stop", "A message was larger than `limits.max_message_bytes`."
-    NO_PONG = 1011, "resume", "The client answered no ping for 20 s."
+    NO_PONG = 1011, "back off", "The client answered no ping for 20 s."
     RESTART = 1012, "resume", "The edge restarts. Only on the two older endpoints."
     BROKEN = 4000, "stop", "A message was not a request, or 20 requests were wrong."
     UNAUTHENTICATED = 4001, "stop", "The token is missing, wrong or has expired."

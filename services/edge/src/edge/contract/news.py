@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from edge.clients.outlet import Outlet
 from edge.contract.session import ContractSession
-from edge.door.gate import Login
+from edge.door.login import Login
 from edge.news.reader import NewsReader
 from edge.parts import EdgeParts
 from edge.positions import NewsPosition

@@ -16,7 +16,7 @@ from edge.clients.close_codes import CloseCode
 from edge.clients.outlet import Outlet
 from edge.contract.session import ContractSession
 from edge.door.admission import TokenBucket
-from edge.door.gate import Login
+from edge.door.login import Login
 from edge.door.tokens import AuthError
 from edge.parts import EdgeParts
 from edge.prices.listeners import CONTRACT, EVERY, PriceListener

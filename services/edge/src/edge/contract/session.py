@@ -7,7 +7,7 @@ import asyncio
 from edge.clients.close_codes import CloseCode
 from edge.clients.outlet import Outlet
 from edge.clients.sender import Sender
-from edge.door.gate import Login
+from edge.door.login import Login
 from edge.parts import EdgeParts
 
 

@@ -1,5 +1,5 @@
 """
-Where clients show their tokens: the gate in front of all routes, and each session.
+Where clients show their tokens: the gate in front of all routes.
 
 A token comes in the ``Authorization`` header or, on ``/api/v3/stream``, in the first
 message. In a URL it would end up in logs and histories, so one found there is refused
@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge.door.login import ANYONE, LOGIN, Login
 from edge.door.tokens import AuthError, Identity, KeysError, Verifier, parse_keys
 from edge.rest.problems import problem_response
 from edge.settings import Settings
@@ -28,24 +26,15 @@ from feedmesh.errors import SettingsError
 
 
 __all__ = [
-    "ANYONE",
     "AuthMetrics",
     "Authenticator",
-    "Login",
     "TokenGate",
     "authenticator",
-    "login_of",
-    "may_see",
 ]
 
 logger = logging.getLogger(__name__)
 
-ANYONE = Identity(subject="", expires_at=float("inf"))
-"""Who everybody is where no token is needed."""
-
-LOGIN_SECONDS = 10.0
 _MAX_FILE = 256 * 1024
-_LOGIN = "feedmesh.login"
 _STREAM = "/api/v3/stream"
 # They hold no data; and what asks for the health, a load balancer, has no token.
 _PUBLIC = re.compile(r"/|/(openapi|asyncapi)\.json|/page/.*|/api/v2/realtime/health")
@@ -164,103 +153,6 @@ class Authenticator:
         )
 
 
-class Login:
-    """
-    Who one session is, and until when.
-
-    It does no I/O. The session presents what it is given, asks before each request who
-    it is, and every second whether its time is up. On any error it must close with
-    `CloseCode.UNAUTHENTICATED` and no reason; the first one is counted.
-
-    Args:
-        auth: Verifies tokens; None where no token is needed.
-        identity: Who it is by the handshake; None if it has yet to say.
-        clock: Returns seconds since the epoch.
-    """
-
-    __slots__ = ("_auth", "_clock", "_deadline", "_identity", "_over")
-
-    def __init__(
-        self,
-        auth: Authenticator | None,
-        identity: Identity | None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._auth = auth
-        self._identity = identity
-        self._clock = clock
-        self._deadline = clock() + LOGIN_SECONDS
-        self._over = False
-
-    @property
-    def needed(self) -> bool:
-        """Whether the session has yet to say who it is."""
-        return self._identity is None
-
-    @property
-    def identity(self) -> Identity:
-        """
-        Who the session is now.
-
-        Raises:
-            AuthError: If it has not said, or its token has expired.
-        """
-        if self._identity is None:
-            raise self._end("not_first")
-        if self._clock() >= self._identity.expires_at:
-            raise self._end("expired")
-        return self._identity
-
-    def present(self, token: str) -> None:
-        """
-        Take *token*, the first one or a newer one of the same subject.
-
-        Raises:
-            AuthError: If it does not do.
-        """
-        if self._auth is None:
-            return
-        try:
-            identity = self._auth.identify(token)
-        except AuthError as error:
-            raise self._end(error.reason) from None
-        known = self._identity
-        if known is not None and known.subject != identity.subject:
-            raise self._end("other_subject")
-        self._identity = identity
-
-    def overdue(self) -> bool:
-        """Return whether the session must end now, as its time is up; True but once."""
-        if self._over:
-            return False
-        if self._identity is None:
-            if self._clock() >= self._deadline:
-                self._end("too_late")
-        elif self._clock() >= self._identity.expires_at:
-            self._end("expired")
-        return self._over
-
-    def _end(self, reason: str) -> AuthError:
-        error = AuthError(reason)
-        if self._auth is not None and not self._over:
-            self._auth.count(error)
-        self._over = True
-        return error
-
-
-def login_of(connection: HTTPConnection) -> Login:
-    """Return who is on *connection*, as the gate found out; anyone without a gate."""
-    login = connection.scope.get(_LOGIN) or Login(None, ANYONE)
-    assert isinstance(login, Login)
-    return login
-
-
-def may_see(connection: HTTPConnection) -> Callable[[str], bool] | None:
-    """Return what tells which symbols are for *connection*; None if all are."""
-    identity = login_of(connection).identity
-    return None if identity.symbols is None else identity.may_see
-
-
 class TokenGate:
     """
     Lets pass what brings a good token or needs none, and answers the rest itself.
@@ -282,7 +174,7 @@ class TokenGate:
         """Let one request or handshake through, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             try:
-                scope[_LOGIN] = Login(self._auth, self._identity(scope))
+                scope[LOGIN] = Login(self._auth, self._identity(scope))
             except AuthError as error:
                 self._auth.count(error)
                 await _refusal(error.reason)(scope, receive, send)

@@ -17,9 +17,7 @@ from memory if it is recent and from the stream if not. No client has a queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -28,6 +26,7 @@ from nats.aio.msg import Msg
 
 from edge.metrics import EdgeMetrics
 from edge.news.items import Entry, Hole, StoredItem, read_entries
+from edge.news.window import Window
 from edge.positions import NewsPosition, stream_mark
 from feedmesh import subjects
 from feedmesh.bus import Bus
@@ -37,12 +36,10 @@ from feedmesh.stored import StoredMessage, StreamState, read_page, stream_state
 from feedmesh.streams import NEWS
 
 
-__all__ = ["BusNewsStream", "NewsLog", "NewsStream", "Page", "Recovery", "Replay"]
+__all__ = ["BusNewsStream", "NewsLog", "NewsStream", "Page", "Recovery"]
 
 logger = logging.getLogger(__name__)
 
-_RECENT = 4000
-_CANARIES = 100
 # Items lie among epochs and copies for symbols; this many messages hold enough items.
 _LOOK_BACK = 20_000
 _SWEEP_SECONDS = 1.0
@@ -72,23 +69,6 @@ class Recovery(NamedTuple):
         reason: A constant word why not; empty if it can.
     """
 
-    complete: bool
-    reason: str = ""
-
-
-class Replay(NamedTuple):
-    """
-    Items after a position.
-
-    Attributes:
-        items: Oldest first.
-        end: The position after them.
-        complete: Whether none of those that were missed is left out before `end`.
-        reason: A constant word why not.
-    """
-
-    items: list[StoredItem]
-    end: NewsPosition
     complete: bool
     reason: str = ""
 
@@ -148,12 +128,9 @@ class NewsLog:
         self._stream = stream
         self._metrics = metrics
         self._replay_limit = replay_limit
-        self._recent: deque[Entry] = deque(maxlen=_RECENT)
-        self._canaries: deque[StoredItem] = deque()
+        self._window = Window()
         self._identity = ""
         self._read_to = 0
-        # All entries past this number, up to the position, are in `_recent`.
-        self._complete_from = 0
         self._wake = asyncio.Event()
         self._in_doubt = True
         self._readers: dict[Callable[[], None], None] = {}
@@ -177,12 +154,7 @@ class NewsLog:
 
     def recent(self, limit: int) -> list[StoredItem]:
         """Return the newest items in memory, at most *limit*, oldest first."""
-        items = [
-            entry
-            for entry in self._recent
-            if isinstance(entry, StoredItem) and entry.news_type != NEWS_TYPE
-        ]
-        return items[-limit:]
+        return self._window.items(limit)
 
     def on_advance(self, reader: Callable[[], None]) -> None:
         """Call *reader* whenever the log has grown."""
@@ -196,17 +168,12 @@ class NewsLog:
         """Return whether all that comes after *position* is in memory."""
         return (
             position.stream == stream_mark(self._identity)
-            and position.sequence >= self._complete_from
+            and position.sequence >= self._window.complete_from
         )
 
     def after(self, position: NewsPosition, limit: int) -> Page:
         """Return what comes after *position*, which must be in memory."""
-        found: list[Entry] = []
-        for entry in reversed(self._recent):
-            if entry.sequence <= position.sequence:
-                break
-            found.append(entry)
-        found.reverse()
+        found = self._window.after(position.sequence)
         if len(found) > limit:
             del found[limit:]
             return Page(found, position._replace(sequence=found[-1].sequence))
@@ -228,7 +195,7 @@ class NewsLog:
     async def recovery(self, position: NewsPosition) -> Recovery:
         """Return whether a client at *position* can be given all that it missed."""
         if self.in_memory(position) and position.sequence <= self._read_to:
-            page = self.after(position, len(self._recent))
+            page = self.after(position, len(self._window))
             holed = any(isinstance(entry, Hole) for entry in page.entries)
             return Recovery(False, "removed") if holed else Recovery(True)
         try:
@@ -250,33 +217,6 @@ class NewsLog:
         if state.deleted_after(position.sequence):
             return Recovery(False, "removed")
         return Recovery(True)
-
-    async def replay(self, position: NewsPosition, limit: int) -> Replay:
-        """
-        Return items after *position*, and whether none of those missed is left out.
-
-        Raises:
-            BusError: If the stream does not answer.
-        """
-        recovery = await self.recovery(position)
-        if not recovery.complete:
-            return Replay([], position, complete=False, reason=recovery.reason)
-        items: list[StoredItem] = []
-        end = position
-        while len(items) < limit and end != self.position:
-            known = self.in_memory(end)
-            page = self.after(end, limit) if known else await self.read(end)
-            for entry in page.entries:
-                if isinstance(entry, Hole):
-                    return Replay(items, end, complete=False, reason="removed")
-                items.append(entry)
-            if page.end == end:
-                break
-            end = page.end
-        if len(items) > limit:
-            del items[limit:]
-            end = items[-1].position
-        return Replay(items, end, complete=True)
 
     async def run(self, bus: Bus) -> None:
         """Follow the stream for ever; *bus* tells when there is something new."""
@@ -333,7 +273,7 @@ class NewsLog:
                 reader()
         if not self.warm.is_set():
             self.warm.set()
-            logger.info("news log is warm", extra={"items": len(self._recent)})
+            logger.info("news log is warm", extra={"items": len(self._window)})
         return self._read_to > before
 
     async def _woken(self, seconds: float) -> bool:
@@ -363,10 +303,8 @@ class NewsLog:
 
     def _start_over(self, state: StreamState) -> None:
         self._identity = state.identity
-        self._recent.clear()
-        self._canaries.clear()
         self._read_to = max(state.first - 1, state.last - _LOOK_BACK, 0)
-        self._complete_from = self._read_to
+        self._window.start_over(self._read_to)
 
     def _take(self, entry: Entry) -> None:
         if isinstance(entry, Hole):
@@ -375,17 +313,6 @@ class NewsLog:
                 "messages of the news stream were removed before they were read",
                 extra={"after": entry.after, "to": entry.sequence},
             )
-        elif entry.news_type == NEWS_TYPE:
-            self._note_canary(entry)
-        else:
+        elif entry.news_type != NEWS_TYPE:
             self._metrics.news_items.inc()
-        if len(self._recent) == _RECENT:
-            self._complete_from = self._recent[0].sequence
-        self._recent.append(entry)
-
-    def _note_canary(self, entry: StoredItem) -> None:
-        # Only the newest are kept: on a quiet day they would crowd out the news.
-        self._canaries.append(entry)
-        if len(self._canaries) > _CANARIES:
-            with contextlib.suppress(ValueError):
-                self._recent.remove(self._canaries.popleft())
+        self._window.add(entry)

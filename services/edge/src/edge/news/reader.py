@@ -74,6 +74,10 @@ class NewsReader:
         if self._chore is not None:
             self._chore.cancel()
             self._chore = None
+        if self._milestone is not None:
+            # Whoever waits for the end of another replay has had all up to here.
+            _, left_off = self._milestone
+            left_off()
         self.position = position
         self._milestone = (self._log.position, done)
         self._pass_milestone()

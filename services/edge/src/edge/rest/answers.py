@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from edge.rest.problems import ProblemError
 
 
-__all__ = ["Waiters", "answer", "fingerprint", "json_strings", "page_body"]
+__all__ = ["Waiters", "answer", "fingerprint", "json_strings", "page_answer"]
 
 _WAIT_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.002
@@ -101,27 +101,45 @@ def json_strings(texts: Iterable[str]) -> bytes:
     return b"[%b]" % ",".join(f'"{text}"' for text in texts).encode()
 
 
-def page_body(
+def page_answer(
+    request: Request,
     name: bytes,
     rows: Sequence[bytes],
     position: str,
     more: bool,
     lost: str | None,
-    stale: bool,
-) -> bytes:
-    """Return a page of a log as JSON; *rows*, under *name*, keep their own bytes."""
-    token = b'"%b"' % position.encode()
-    return (
-        b'{"%b":[%b],"position":%b,"next":%b,"complete":%b,"reason":%b,"stale":%b}'
-    ) % (
-        name,
-        b",".join(rows),
-        token,
-        token if more else b"null",
-        b"false" if lost else b"true",
-        b'"%b"' % lost.encode() if lost else b"null",
-        b"true" if stale else b"false",
-    )
+    age: float | None,
+) -> Response:
+    """
+    Return a page of a log, or 304 if the client has it already.
+
+    Args:
+        request: As :func:`answer` has it.
+        name: Under which the rows are.
+        rows: Their own bytes.
+        position: Token of the place up to which the log was read.
+        more: Whether it goes on there.
+        lost: Why something may be missing, in a word; or None.
+        age: As :func:`answer` has it.
+    """
+
+    def body() -> bytes:
+        token = b'"%b"' % position.encode()
+        return (
+            b'{"%b":[%b],"position":%b,"next":%b,"complete":%b,"reason":%b,"stale":%b}'
+        ) % (
+            name,
+            b",".join(rows),
+            token,
+            token if more else b"null",
+            b"false" if lost else b"true",
+            b'"%b"' % lost.encode() if lost else b"null",
+            b"false" if age is None else b"true",
+        )
+
+    # Not the position: it moves with all that the query leaves out.
+    mark = fingerprint(*rows, f"{more} {lost} {age is None}")
+    return answer(request, body, mark, age)
 
 
 def _holds(values: list[str], etag: str) -> bool:

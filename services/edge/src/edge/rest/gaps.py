@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from fastapi import Request, Response
+
 from edge.positions import GapPosition, parse_gap_position
-from edge.rest.answers import Waiters, page_body
+from edge.rest.answers import Waiters, page_answer
 from edge.rest.parameters import (
     parse_instant,
     parse_names,
@@ -23,7 +25,7 @@ from feedmesh.clock import from_iso, now_ns
 from feedmesh.gaps import FeedGap, StoredGap
 
 
-__all__ = ["GapPage", "Gaps", "find_gaps", "gaps_body", "parse_feeds"]
+__all__ = ["GapPage", "Gaps", "find_gaps", "gaps_answer", "parse_feeds"]
 
 
 class Gaps(Protocol):
@@ -106,11 +108,11 @@ async def find_gaps(
     return GapPage(page, GapPosition(end.stream, page[-1].sequence), True, lost)
 
 
-def gaps_body(page: GapPage, stale: bool) -> bytes:
-    """Return *page* as JSON."""
+def gaps_answer(request: Request, page: GapPage, age: float | None) -> Response:
+    """Return *page* as JSON, or 304; *age* as :func:`answers.answer` has it."""
     rows = [stored.frame for stored in page.gaps]
     token = page.position.token()
-    return page_body(b"gaps", rows, token, page.more, page.lost, stale)
+    return page_answer(request, b"gaps", rows, token, page.more, page.lost, age)
 
 
 def parse_feeds(values: Sequence[str] | None) -> frozenset[str] | None:

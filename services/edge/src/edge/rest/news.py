@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from fastapi import Request, Response
+
 from edge.news.items import Hole, NewsFilter, StoredItem
 from edge.news.log import Page, Recovery
 from edge.positions import NewsPosition, parse_news_position
-from edge.rest.answers import Waiters, page_body
+from edge.rest.answers import Waiters, page_answer
 from edge.rest.parameters import (
     parse_instant,
     parse_names,
@@ -33,7 +35,7 @@ __all__ = [
     "StoredNews",
     "newest_news",
     "news_after",
-    "news_body",
+    "news_answer",
     "parse_filter",
     "parse_news_mark",
     "parse_since",
@@ -163,11 +165,11 @@ async def _read_on(
         after = page.end
 
 
-def news_body(page: NewsPage, stale: bool) -> bytes:
-    """Return *page* as JSON."""
+def news_answer(request: Request, page: NewsPage, age: float | None) -> Response:
+    """Return *page* as JSON, or 304; *age* as :func:`answers.answer` has it."""
     rows = [item.fragment for item in page.items]
     token = page.position.token()
-    return page_body(b"items", rows, token, page.more, page.lost, stale)
+    return page_answer(request, b"items", rows, token, page.more, page.lost, age)
 
 
 def parse_filter(

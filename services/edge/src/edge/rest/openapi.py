@@ -43,14 +43,27 @@ _HEADERS = {
         "schema": {"type": "integer"},
     },
 }
-# Any route may refuse a token, an address that is too long, or who asks too much.
-_ANY = {400, 401, 403, 414, 429, 500}
+# Any route may refuse a token, what is too long or slow, or who asks too much; and the
+# edge may be full or closing.
+_ANY = {400, 401, 403, 408, 414, 429, 431, 500, 503}
 _RETRIED = (429, 503)
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds to wait before asking again.",
         "schema": {"type": "integer"},
     }
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags of answers that the client has.",
+    "schema": {"type": "string"},
+}
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "Where the edge asks for one; never in the address.",
 }
 _NOT_MODIFIED = {"description": "What the client has is the same.", "headers": _HEADERS}
 
@@ -86,6 +99,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
             description=_TEXT,
             routes=app.routes,
         )
+        schema["components"]["securitySchemes"] = {"token": _TOKEN}
+        schema["security"] = [{"token": []}, {}]
         for path, item in schema["paths"].items():
             for operation in item.values():
                 _add_examples(operation)
@@ -96,6 +111,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _finish_v3(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
     responses = operation["responses"]
     responses["200"]["headers"] = _HEADERS
     responses["304"] = _NOT_MODIFIED

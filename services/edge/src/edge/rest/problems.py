@@ -16,8 +16,13 @@ from typing import NamedTuple
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import (
+    RequestValidationError,
+    ValidationException,
+    WebSocketRequestValidationError,
+)
 from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocket
 
 
 __all__ = [
@@ -54,9 +59,11 @@ PROBLEMS = {
     "not_found": Kind(404, "There is nothing here"),
     "unknown_symbol": Kind(404, "There is no value of this symbol"),
     "method_not_allowed": Kind(405, "This method does not work here"),
-    "uri_too_long": Kind(414, "The address is too long"),
+    "slow_head": Kind(408, "The request took too long"),
+    "url_too_long": Kind(414, "The address is too long"),
     "invalid_parameter": Kind(422, "A parameter breaks a rule"),
     "too_many_requests": Kind(429, "Too many requests from this address"),
+    "head_too_large": Kind(431, "The headers are too large"),
     "internal_error": Kind(500, "The edge failed"),
     "behind": Kind(503, "This edge has not yet seen that position"),
     "nats_away": Kind(503, "The edge has been cut off for too long"),
@@ -138,7 +145,12 @@ def add_problems(app: FastAPI, unprocessable: Handler) -> None:
         assert isinstance(error, RequestValidationError)
         return _invalid(error)
 
+    async def refused(websocket: WebSocket, error: Exception) -> None:
+        assert isinstance(error, WebSocketRequestValidationError)
+        await websocket.send_denial_response(_invalid(error))
+
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
 
@@ -170,7 +182,7 @@ async def _failed(request: Request, _: Exception) -> Response:
     return Response("Internal Server Error", 500, media_type="text/plain")
 
 
-def _invalid(error: RequestValidationError) -> Response:
+def _invalid(error: ValidationException) -> Response:
     first = error.errors()[0]
     name = str(first["loc"][1]) if len(first["loc"]) > 1 else None
     return problem_response(

@@ -16,9 +16,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from edge.news.items import NewsFilter
 from edge.positions import NewsPosition, parse_gap_position, parse_news_position
-from edge.rest.answers import Waiters, answer, fingerprint
+from edge.rest.answers import Waiters, answer
 from edge.rest.freshness import Freshness
-from edge.rest.gaps import Gaps, find_gaps, gaps_body, parse_feeds
+from edge.rest.gaps import Gaps, find_gaps, gaps_answer, parse_feeds
 from edge.rest.models import (
     GapsAnswer,
     NewsAnswer,
@@ -33,7 +33,7 @@ from edge.rest.news import (
     StoredNews,
     newest_news,
     news_after,
-    news_body,
+    news_answer,
     parse_filter,
     parse_news_mark,
     parse_since,
@@ -272,8 +272,7 @@ def _add_news(router: APIRouter, parts: RestParts) -> None:
             found = await page(start, wanted, limit)
         except BusError:
             raise ProblemError("log_unavailable", "try again", headers=_RETRY) from None
-        body = news_body(found, age is not None)
-        return answer(request, lambda: body, fingerprint(body), age)
+        return news_answer(request, found, age)
 
 
 def _add_gaps(router: APIRouter, parts: RestParts) -> None:
@@ -302,8 +301,7 @@ def _add_gaps(router: APIRouter, parts: RestParts) -> None:
         if not parts.gaps.position.stream:
             raise ProblemError("log_unavailable", "try again", headers=_RETRY)
         page = await find_gaps(parts.gaps, start, names, limit, parts.waiters)
-        body = gaps_body(page, age is not None)
-        return answer(request, lambda: body, fingerprint(body), age)
+        return gaps_answer(request, page, age)
 
 
 def _add_status(router: APIRouter, parts: RestParts) -> None:

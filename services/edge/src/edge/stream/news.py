@@ -12,7 +12,6 @@ from operator import attrgetter
 
 from edge.clients.sender import Sender
 from edge.news.items import NewsFilter
-from edge.news.log import Recovery
 from edge.news.reader import NewsReader
 from edge.parts import EdgeParts
 from edge.positions import NewsPosition, parse_news_position
@@ -69,20 +68,23 @@ class NewsChannel:
         self._reader.wanted = wanted
 
     def snapshot(self) -> None:
-        """Send the newest items that are wanted."""
+        """Send the newest items that are wanted, of those that it would have by now."""
         assert self._reader is not None
-        items = self._parts.news.recent(_SNAPSHOT_ITEMS * 10)
-        wanted = [item for item in items if self._reader.wanted.wants(item)]
+        # While older items are still due, the position of a newer one would claim them.
+        end = self._reader.position
+        wanted = [
+            item
+            for item in self._parts.news.recent(_SNAPSHOT_ITEMS * 10)
+            if item.position.stream == end.stream
+            and item.sequence <= end.sequence
+            and self._reader.wanted.wants(item)
+        ]
         self._sender.buffer.extend(map(self._form, wanted[-_SNAPSHOT_ITEMS:]))
 
     def replay(self, since: NewsPosition, done: Callable[[], None]) -> None:
         """Send everything after *since*, then call *done*, then go on."""
         assert self._reader is not None
         self._reader.go_to(since, done)
-
-    async def recovery(self, since: NewsPosition) -> Recovery:
-        """Return whether everything after *since* can be had."""
-        return await self._parts.news.recovery(since)
 
     def pump(self) -> None:
         """Go on after the client has taken bytes again."""

@@ -100,7 +100,9 @@ class PriceChannel:
             updates, reason = self._missed(wanted.since, accepted, pace)
             recovered = not reason
         if updates is None:
-            updates = self._newest(accepted) if wanted.snapshot is not False else []
+            # What was missed is no snapshot that one can do without.
+            due = recovered or wanted.snapshot is not False
+            updates = self._newest(accepted) if due else []
         rate_hz = 1 / pace.interval if pace.interval else None
         return Opening(accepted, rejected, rate_hz, updates, recovered, reason or None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge.clients.sender import Sender
 from edge.parts import EdgeParts
 from edge.stream.messages import Listed
+from edge.stream.requests import BadRequestError, Subscription
 
 
 __all__ = ["StatusChannel"]
@@ -19,6 +20,17 @@ class StatusChannel:
         self._parts = parts
         self._sender = sender
         self._subscribed = False
+
+    def check(self, wanted: Subscription) -> None:
+        """
+        Pass if *wanted* makes sense.
+
+        Raises:
+            BadRequestError: If it asks for a part of the status: there is only all.
+        """
+        parts = wanted.symbols, wanted.types, wanted.since, wanted.max_rate_hz
+        if wanted.mode != "latest" or any(part is not None for part in parts):
+            raise BadRequestError("bad_request", "status is of all feeds, as it is now")
 
     def subscribe(self) -> None:
         """Send the state of all feeds and open gaps, and each change from now on."""

@@ -28,6 +28,7 @@ ERRORS: Final = {
     "bad_symbol": "News: one of the symbols cannot be a symbol.",
     "bad_type": "News: one of the types cannot be a type.",
     "not_available": "The token does not allow this channel.",
+    "internal_error": "The edge failed; the same request may succeed later.",
 }
 """Codes of ``error``: why a request was not carried out."""
 
