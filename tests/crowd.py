@@ -117,9 +117,16 @@ class Member(asyncio.Protocol):
         self._last: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def come(self, wait: float) -> None:
-        """Connect after *wait* seconds."""
-        self._task = asyncio.create_task(self._come(wait))
+    def come(self, at: float) -> None:
+        """Connect at that time."""
+        # When it was to come, not when a busy machine let it.
+        self._crowd.arrivals.append(at)
+        self._task = asyncio.create_task(self._come(at))
+
+    def _come_back(self) -> None:
+        """Connect after a pause, longer each time."""
+        self.come(monotonic() + random.uniform(0, self._pause))
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's own are none of asyncio's.
@@ -162,31 +169,27 @@ class Member(asyncio.Protocol):
         self.settled = False
         if self._open and not self._closed:
             self._count("cut")
-        now = monotonic()
         if self._come_at is not None:
-            self.come(max(0.0, self._come_at - now))
+            self.come(self._come_at)
         else:
-            self.come(random.uniform(0, self._pause))
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            self._come_back()
 
     @property
     def _transport(self) -> asyncio.Transport:
         assert self.transport is not None
         return self.transport
 
-    async def _come(self, wait: float) -> None:
-        await asyncio.sleep(wait)
+    async def _come(self, at: float) -> None:
+        await asyncio.sleep(at - monotonic())
         loop = asyncio.get_running_loop()
         async with self._crowd.places:
-            self._crowd.arrivals.append(monotonic())
             try:
                 await loop.create_connection(
                     lambda: self, "127.0.0.1", self._crowd.options.port
                 )
             except OSError:
                 self._count("unreachable")
-                self.come(random.uniform(0, self._pause))
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+                self._come_back()
 
     def _refused(self, head: bytes) -> None:
         self._count(f"refused {head.split()[1].decode()}")

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from warm_start import WarmProcess, can_be_warm, start_warm
+
+
+_LONGEST_LINE = 2**22
 
 
 class ServiceProcess:
     """
-    One ``python -m <module>``.
+    One ``python -m <module>``, or a fork that does the same; see `warm_start`.
 
     Attributes:
         lines: Everything it has written, to both streams.
@@ -32,26 +36,31 @@ class ServiceProcess:
         # Nothing of the machine's own settings may reach a test.
         kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
         self._env = {k: os.environ[k] for k in kept if k in os.environ} | dict(env)
-        self._process: Process | None = None
+        self._process: Process | WarmProcess | None = None
         self._reader: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
         self.lines: list[str] = []
 
     @property
-    def process(self) -> Process:
+    def process(self) -> Process | WarmProcess:
         assert self._process is not None
         return self._process
 
     async def start(self) -> None:
         """Start it; what it says is collected from now on."""
         self.lines.clear()
-        self._process = await create_subprocess_exec(
-            *(sys.executable, "-m", self.module, *self._arguments),
-            stdout=PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._env,
-            limit=2**22,
-        )
+        if can_be_warm(self.module, self._env):
+            self._process = await start_warm(
+                self.module, self._env, self._arguments, _LONGEST_LINE
+            )
+        else:
+            self._process = await create_subprocess_exec(
+                *(sys.executable, "-m", self.module, *self._arguments),
+                stdout=PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=self._env,
+                limit=_LONGEST_LINE,
+            )
         self._reader = asyncio.create_task(self._read(self._process))
 
     async def event(self, event: str, seconds: float = 30.0) -> dict[str, Any]:
@@ -133,7 +142,7 @@ class ServiceProcess:
         await self._reader
         return code
 
-    async def _read(self, process: Process) -> None:
+    async def _read(self, process: Process | WarmProcess) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip())

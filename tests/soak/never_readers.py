@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -82,7 +82,7 @@ async def never_readers(
     silent: int,
     rounds: int,
     seconds: float,
-) -> AsyncIterator[Round]:
+) -> AsyncGenerator[Round, None]:
     """
     Yield what *readers* clients saw, with and without *silent* ones, for each round.
 
@@ -100,9 +100,9 @@ async def never_readers(
                 p50_without, p99_without = await _latency(crowd, seconds)
                 async with _silent(edge, publisher, silent):
                     p50_with, p99_with = await _latency(crowd, seconds)
+                status = await crowd.ask()
+                assert not wrong(status), status
                 yield Round(p99_without, p99_with, p50_without, p50_with)
-            status = await crowd.ask()
-            assert not wrong(status), status
     finally:
         publishing.cancel()
 
