@@ -68,6 +68,8 @@ class Pair:
         self.bus = bus
         self.simulator = simulator
         self.replicas: list[ServiceProcess] = []
+        self._ended_ms: list[float] = []
+        self._stepped_down = 0
 
     async def leader(self, seconds: float = 30.0) -> ServiceProcess:
         """Return the replica that leads, once one does and its link is up."""
@@ -83,13 +85,36 @@ class Pair:
         first, second = self.replicas
         return second if replica is first else first
 
+    async def end(self, leader: ServiceProcess, number: signal.Signals) -> int:
+        """Send *number* to *leader*, and return its exit code once it has ended."""
+        self._ended_ms.append(time.time() * 1000)
+        return await leader.stop(number)
+
     async def restart(self, replica: ServiceProcess) -> None:
-        """Start a replica that was killed; it stands by when this returns."""
+        """Start a replica that has ended; it stands by when this returns."""
+        # Its lines are gone then.
+        self._stepped_down += _stepped_down(replica)
         await replica.start()
         async with asyncio.timeout(30):
             # On a machine with too little time, the leader may fall silent meanwhile.
             while last_of(replica, "standing by", "leading") is None:
                 await asyncio.sleep(0.01)
+
+    async def connections_allowed(self) -> int:
+        """
+        Return how many connections at once are no fault of ours: 1, or 2.
+
+        A leader that is starved of time falls silent, and is overtaken while it is
+        still connected. It says so; or else, if it was ended before it could, there is
+        a claim before which nobody had ended.
+        """
+        stepped_down = self._stepped_down + sum(map(_stepped_down, self.replicas))
+        claims = [claim async for _, claim in self._claims()]
+        unprovoked = any(
+            not any(before <= ended <= claim for ended in self._ended_ms)
+            for before, claim in itertools.pairwise(claims)
+        )
+        return 2 if stepped_down or unprovoked else 1
 
     async def stats(self, target: str) -> dict[str, Any]:
         """Return what the simulator tells of *target*."""
@@ -121,14 +146,16 @@ class Pair:
 
     async def stale(self) -> int:
         """Return how many items lie behind the claim of a later writer."""
-        claims = [
-            (message.sequence, json.loads(message.payload)["epoch"])
-            async for message in read_from(self.bus, NEWS, 1, "epoch.*")
-        ]
+        claims = [claim async for claim in self._claims()]
         return sum(
             item.epoch < max(epoch for at, epoch in claims if at < item.sequence)
             for item in await self.stored()
         )
+
+    async def _claims(self) -> AsyncIterator[tuple[int, int]]:
+        """Yield where in the stream each claim lies, and its epoch, in ms."""
+        async for message in read_from(self.bus, NEWS, 1, "epoch.*"):
+            yield message.sequence, json.loads(message.payload)["epoch"]
 
     async def gaps(self) -> list[FeedGap]:
         """Return the gaps, in the order in which they began."""
@@ -309,6 +336,10 @@ def leads(replica: ServiceProcess) -> bool:
 def said(replica: ServiceProcess, event: str) -> int:
     """Return how often the log tells *event*."""
     return sum(f'"event": "{event}"' in line for line in replica.lines)
+
+
+def _stepped_down(replica: ServiceProcess) -> int:
+    return said(replica, "another leads; stepping down")
 
 
 def last_of(replica: ServiceProcess, *events: str) -> str | None:

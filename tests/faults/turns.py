@@ -6,18 +6,11 @@ import itertools
 from typing import NamedTuple
 
 from faults.identity import unaccounted
-from faults.results import Figure
-from pair import NewsLoad, Pair, Stored, Verdict, judge, said
+from faults.results import Figure, percentile
+from pair import NewsLoad, Pair, Stored, Verdict, judge
 from processes import ServiceProcess
 
 from feedmesh.gaps import FeedGap
-
-
-def connections_allowed(pair: Pair) -> int:
-    """Return how many connections at once are no fault of ours."""
-    # A leader that is starved of time is overtaken while it is still connected.
-    starved = any(said(each, "another leads; stepping down") for each in pair.replicas)
-    return 2 if starved else 1
 
 
 class NewsRun(NamedTuple):
@@ -40,7 +33,7 @@ class NewsRun(NamedTuple):
             judge(load.sent, [item.realkey for item in stored], gaps),
             unaccounted_events,
             (await pair.stats("ls.ws"))["connections_max"],
-            connections_allowed(pair),
+            await pair.connections_allowed(),
         )
 
     def figures(self) -> dict[str, Figure]:
@@ -65,26 +58,30 @@ class NewsRun(NamedTuple):
 
 
 class Turns:
-    """
-    When each writer in turn wrote, by what flows beside one another, in seconds.
-
-    Attributes:
-        within: For how long nothing came while nobody handed over.
-    """
+    """When each writer in turn wrote, by what flows beside one another, in seconds."""
 
     def __init__(self) -> None:
         self._turns: dict[str, dict[int, tuple[float, float]]] = {}
-        self.within: list[float] = []
+        # For how long nothing came while nobody handed over.
+        self._within: list[float] = []
 
     def note(self, flow: str, epoch: int, at: float) -> None:
         """Note that the writer of *epoch* wrote *at*."""
         turns = self._turns.setdefault(flow, {})
         first, last = turns.get(epoch, (at, at))
         if epoch in turns:
-            self.within.append(max(0.0, at - last))
+            self._within.append(max(0.0, at - last))
         turns[epoch] = (min(first, at), max(last, at))
 
-    def between(self) -> list[float]:
+    def figures(self) -> dict[str, Figure]:
+        between = self._between()
+        return {
+            "gap_undisturbed_p99_ms": round(percentile(self._within, 0.99) * 1000, 1),
+            "gap_p50_ms": round(percentile(between, 0.5) * 1000, 1),
+            "gap_p99_ms": round(percentile(between, 0.99) * 1000, 1),
+        }
+
+    def _between(self) -> list[float]:
         """Return for how long nothing came whenever another began to write."""
         found = []
         for turns in self._turns.values():

@@ -17,8 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, FlushTimeoutError, SlowConsumerError
 from nats.errors import Error as NatsError
-from nats.errors import SlowConsumerError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from feedmesh.backoff import backoff
 from feedmesh.errors import BusError
@@ -76,6 +78,47 @@ class _Client(LaneClient):
         ):
             raise NatsError("nats: the server offers no TLS")
         await super()._process_info(info, initial_connection)
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """
+        Ask as nats-py does, but never outlive a cancellation.
+
+        Before Python 3.12, ``asyncio.wait_for`` forgets one that comes together with
+        the answer, and a job that should have ended goes on for ever.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                # Without a timeout of its own, nats-py does not use wait_for.
+                return await super().request(
+                    subject,
+                    payload,
+                    None,  # type: ignore[arg-type]
+                    old_style,
+                    headers,
+                )
+        except TimeoutError:
+            raise NatsTimeoutError from None
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """
+        Wait for the answer to a ping, which may come when nobody waits any more.
+
+        nats-py cancels what waits for it, and stops reading when the answer comes.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        pong = asyncio.get_running_loop().create_future()
+        await self._send_ping(pong)
+        await asyncio.wait([pong], timeout=timeout)
+        if not pong.done():
+            raise FlushTimeoutError
 
 
 class Bus:
@@ -145,7 +188,7 @@ class Bus:
         except NatsError as error:
             raise BusError(f"{subject}: {_text(error)}") from error
 
-    async def flush(self) -> None:
+    async def flush(self, timeout: float = 5.0) -> None:
         """
         Wait for the answer to a ping; what came before it has been read then.
 
@@ -153,10 +196,10 @@ class Bus:
         overtakes that.
 
         Raises:
-            BusError: If none came.
+            BusError: If none came in *timeout* seconds.
         """
         try:
-            await self.nc.flush(timeout=5)
+            await self.nc.flush(timeout)
         except NatsError as error:
             raise BusError(f"flush: {_text(error)}") from error
 
@@ -309,7 +352,12 @@ async def _leave(bus: Bus) -> None:
 async def _close(nc: Client) -> None:
     # In a task of its own: closing in the middle of a reconnect, nats-py lets the
     # cancellation of its inner tasks out, which must not be taken for ours.
-    await asyncio.wait([asyncio.ensure_future(nc.close())])
+    closing = asyncio.ensure_future(nc.close())
+    await asyncio.wait([closing])
+    # Asked for, lest asyncio reports it: a client that never found a server has none
+    # to leave, and says so.
+    if not closing.cancelled() and (error := closing.exception()):
+        logger.debug("close: %s", _text(error))
 
 
 def _text(error: BaseException) -> str:

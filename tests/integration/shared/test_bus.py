@@ -75,6 +75,34 @@ async def test_stream_identity_changes_with_the_stream(bus: Bus) -> None:
     assert before.identity != after.identity
 
 
+async def test_a_question_does_not_outlive_its_cancellation(bus: Bus) -> None:
+    """Before Python 3.12, ``wait_for`` forgets one that comes with the answer."""
+
+    async def ask_for_ever() -> None:
+        while True:
+            await stream_state(bus, NEWS)
+
+    for turns in range(200):
+        asking = asyncio.create_task(ask_for_ever())
+        await asyncio.sleep(0.001)
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        asking.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([asking])
+
+
+async def test_a_flush_that_nobody_waits_for_does_no_harm(bus: Bus) -> None:
+    """nats-py would stop reading when the answer to its ping comes."""
+    for _ in range(20):
+        flushing = asyncio.create_task(bus.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.wait([flushing])
+
+    await bus.flush()
+
+
 async def test_a_later_claim_has_a_higher_epoch(bus: Bus) -> None:
     first = await claim_epoch(bus, "fmp")
     second = await claim_epoch(bus, "fmp")

@@ -66,6 +66,7 @@ class Leader:
 @asynccontextmanager
 async def leading(bus: Bus, before: Beat | None = None) -> AsyncIterator[Leader]:
     leader = Leader(bus)
+    await leader.keeper.warm(bus)
     await leader.keeper.take_over(bus, before)
     task = asyncio.create_task(leader.keeper.run([leader.link], leader.over))
     try:

@@ -205,11 +205,12 @@ class Replica:
 
     async def _take_over(self, term: Term) -> None:
         """Continue from what the last leader published, once it is all there."""
-        await term.granted.wait()
+        await term.stored.wait()
         async with asyncio.TaskGroup() as group:
             warming = group.create_task(retried(partial(self._handler.warm, self._bus)))
-            taking = partial(self._gaps.take_over, self._bus, term.before)
-            group.create_task(retried(taking))
+            group.create_task(retried(partial(self._gaps.warm, self._bus)))
+        await term.granted.wait()
+        await retried(partial(self._gaps.take_over, self._bus, term.before))
         self._handler.begin(term.claim.epoch)
         self._watchdog.expect(term.before.usual if term.before else {})
         term.working = True

@@ -20,26 +20,26 @@ from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
 from feedmesh.ingest.canary import is_canary_item
 from feedmesh.ingest.dead_letters import DeadLetters
-from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.log_entry import LogEntry
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
-from feedmesh.messages import Version, decode_head, encode, head, renewed
+from feedmesh.messages import Version, decode_head, renewed
 from feedmesh.metrics import IngestMetrics, Least
-from feedmesh.news import NewsItem, decode_news, encode_news
-from feedmesh.prices import PriceState, decode_frame, encode_price
+from feedmesh.news import decode_news
+from feedmesh.prices import decode_frame
 from feedmesh.streams import NEWS, PRICES
 from feedmesh.tail import StreamTail
 from ingest_ls.master import Master
 from ingest_ls.normalize import News, Rejected, Trade, normalize
+from ingest_ls.outgoing import FEED, item_id, news_entry, price_message
 from ingest_ls.repeats import Repeats, SeenIds
 from ingest_ls.trades import Trades
 
 
-__all__ = ["FEED", "LsIngest"]
+__all__ = ["LsIngest"]
 
 logger = logging.getLogger(__name__)
 
-FEED = "ls"
 # Messages at the end of the log, copies included, that are read at the start.
 _LOOK_BACK = 50_000
 # After so many of them, what else is to be done has its turn.
@@ -47,8 +47,6 @@ _READ_TOGETHER = 100
 _MAX_UNKNOWN = 1000
 # The stream takes messages of 1 MiB. Nothing may be offered that it refuses for ever.
 _MAX_ITEM_BYTES = 256 * 1024
-# What an item takes in memory beside its text, about.
-_OVERHEAD_BYTES = 1024
 
 
 class LsIngest:
@@ -130,7 +128,7 @@ class LsIngest:
         """Account for items not stored: *kept* in the spool, and those *lost*."""
         self._metrics.rejected.labels(FEED, "spooled").inc(kept)
         for entry in lost:
-            self._seen.discard(_item_id(entry))
+            self._seen.discard(item_id(entry))
             self._reject("overtaken")
 
     def is_stored(self, message_id: str) -> bool:
@@ -141,7 +139,7 @@ class LsIngest:
         """Take an item that an earlier process had received; False for no room."""
         assert self._news is not None
         self._metrics.received.labels(FEED, "left_over").inc()
-        seen, _ = self._seen.add(_item_id(entry), "")
+        seen, _ = self._seen.add(item_id(entry), "")
         if seen:
             self._metrics.deduplicated.labels(FEED, "news").inc()
             return True
@@ -219,7 +217,7 @@ class LsIngest:
         news = news._replace(item=item, flags=flags)
         self._count_flags(flags)
         self._observe(news.event_ns, received_ns, flags)
-        entry = _entry(news, self.next_version(), received_ns)
+        entry = news_entry(news, self.next_version(), received_ns)
         if entry.size > _MAX_ITEM_BYTES:
             self._reject("too_big")
             return
@@ -233,7 +231,7 @@ class LsIngest:
                 self._has_room(entry.received_ns)
             return True
         # The same item may come again when there is room.
-        self._seen.discard(_item_id(entry))
+        self._seen.discard(item_id(entry))
         self._reject("no_room")
         if not self._full:
             self._full = True
@@ -242,12 +240,12 @@ class LsIngest:
         return False
 
     def _stored(self, entry: LogEntry, new: bool) -> None:
-        self._in_stream.add(_item_id(entry), "")
+        self._in_stream.add(item_id(entry), "")
         if self._full and self._news is not None and not self._news.waiting:
             # Nothing comes just now; what will come finds room.
             self._full = False
             self._has_room(now_ns())
-        kind = "canary" if is_canary_item(_item_id(entry)) else "news"
+        kind = "canary" if is_canary_item(item_id(entry)) else "news"
         # An item counts as published once the stream has it, and not before.
         if new:
             self._observe_bus(kind, entry.received_ns)
@@ -269,13 +267,7 @@ class LsIngest:
         self._metrics.published.labels(FEED, "price").inc()
         await self._prices.publish(
             subjects.price("kr", trade.code),
-            partial(
-                _price_message,
-                trade.event_ns,
-                _state(shown, received_ns),
-                flags,
-                received_ns,
-            ),
+            partial(price_message, trade.event_ns, shown, flags, received_ns),
         )
         self._observe_bus("price", received_ns)
 
@@ -301,77 +293,3 @@ class LsIngest:
         if new and len(self._unknown) < _MAX_UNKNOWN:
             self._unknown |= new
             self._metrics.unknown_fields.labels(FEED).inc(len(new))
-
-
-def _entry(news: News, version: Version, received_ns: int) -> LogEntry:
-    frame = encode_news(news.item)
-    payload = partial(_news_message, news, frame, version, received_ns)
-    kind = news.item.news_type
-    copies = (
-        LogMessage(subjects.news(kind, code), f"{FEED}.{news.id}:{code}", payload)
-        for code in _codes(news.item)
-    )
-    return LogEntry(
-        (LogMessage(subjects.news(kind), f"{FEED}.{news.id}", payload), *copies),
-        received_ns,
-        len(frame) + _OVERHEAD_BYTES,
-    )
-
-
-def _item_id(entry: LogEntry) -> str:
-    return entry.messages[0].message_id.removeprefix(f"{FEED}.")
-
-
-def _codes(item: NewsItem) -> list[str]:
-    return [stock.code for stock in item.stocks]
-
-
-def _news_message(
-    news: News, frame: bytes, version: Version, received_ns: int
-) -> bytes:
-    return encode(
-        head(
-            "news",
-            FEED,
-            version,
-            event_ns=news.event_ns,
-            event_at=news.item.published_at,
-            received_ns=received_ns,
-            published_ns=now_ns(),
-            flags=news.flags,
-            id=news.id,
-            extra=news.extra,
-        ),
-        frame,
-    )
-
-
-def _state(trade: Trade, received_ns: int) -> PriceState:
-    return PriceState(
-        symbol=trade.code,
-        timestamp_ms=trade.event_ns // 1_000_000,
-        data_type="T",
-        last_price=trade.price,
-        last_size=trade.size,
-        ask_price=trade.ask,
-        bid_price=trade.bid,
-        cached_s=received_ns // 1_000_000_000,
-    )
-
-
-def _price_message(
-    event_ns: int,
-    state: PriceState,
-    flags: tuple[str, ...],
-    received_ns: int,
-    version: Version,
-) -> bytes:
-    return encode_price(
-        FEED,
-        version,
-        state,
-        event_ns=event_ns,
-        received_ns=received_ns,
-        published_ns=now_ns(),
-        flags=flags,
-    )

@@ -44,11 +44,12 @@ from feedmesh.status import StatusPublisher
 from feedmesh.streams import NEWS, PRICES
 from feedmesh.symbols import market_of
 from feedmesh.trading_hours import Phase, exchange
-from ingest_ls.ingest import FEED, LsIngest
+from ingest_ls.ingest import LsIngest
 from ingest_ls.korea import sleep_until
 from ingest_ls.master import Master
 from ingest_ls.master_keeper import MasterKeeper
 from ingest_ls.metrics import LsMetrics
+from ingest_ls.outgoing import FEED
 from ingest_ls.rest import RestClient
 from ingest_ls.settings import Settings
 from ingest_ls.token import TokenKeeper
@@ -272,11 +273,12 @@ class Replica:
 
     async def _take_over(self, term: Term) -> None:
         """Continue from what the last leader published, once it is all there."""
-        await term.granted.wait()
+        await term.stored.wait()
         async with asyncio.TaskGroup() as group:
             warming = group.create_task(retried(partial(self._handler.warm, self._bus)))
-            taking = partial(self._gaps.take_over, self._bus, term.before)
-            group.create_task(retried(taking))
+            group.create_task(retried(partial(self._gaps.warm, self._bus)))
+        await term.granted.wait()
+        await retried(partial(self._gaps.take_over, self._bus, term.before))
         self._watchdog.expect(term.before.usual if term.before else {})
         term.working = True
         logger.info("took over", extra={"items": warming.result()})

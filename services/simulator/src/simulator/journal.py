@@ -33,10 +33,10 @@ class Journal:
         default_factory=lambda: deque(maxlen=_KEPT_MESSAGES)
     )
 
-    def connected(self) -> None:
-        """Count a connection whose upgrade succeeded."""
+    def connected(self, left: int = 0) -> None:
+        """Count a connection; of those open, the clients of *left* have left."""
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
+        self.most_open = max(self.most_open, self.open - left)
 
     def received(self, connection: int, message: str | bytes) -> None:
         """Keep a client's *message*."""

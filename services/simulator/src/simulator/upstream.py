@@ -38,6 +38,8 @@ _MAX_MESSAGE_BYTES = 2**20
 _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _FAULT_POLL_SECONDS = 0.02
+# States of TCP, as Linux numbers them: TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING.
+_ENDED_BY_CLIENT = frozenset({6, 7, 8, 9, 11})
 _connection_ids = itertools.count(1)
 
 
@@ -79,6 +81,17 @@ class Connection:
     def closing(self) -> bool:
         """Tell whether nothing more can be said to this client."""
         return self._closing or self._writer.is_closing()
+
+    @property
+    def left(self) -> bool:
+        """Whether the client has ended its side, be that read or not; Linux only."""
+        if self._writer.is_closing():
+            return True
+        opened = self._writer.get_extra_info("socket")
+        if opened is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        state = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state in _ENDED_BY_CLIENT
 
     def fault(self, kind: str) -> Fault | None:
         """Return the fault of *kind* if it strikes this connection."""
@@ -365,7 +378,8 @@ class Upstream:
         reader: asyncio.StreamReader,
         protocol: ServerProtocol,
     ) -> None:
-        self.journal.connected()
+        # Of a client that left just before this one came, we may not have read so yet.
+        self.journal.connected(sum(other.left for other in self.connections.values()))
         self.connections[connection.id] = connection
         try:
             async with asyncio.TaskGroup() as group:

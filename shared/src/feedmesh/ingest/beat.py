@@ -78,23 +78,28 @@ def decode_beat(message: bytes) -> Beat:
 
 
 class Silence:
-    """For how long nothing was heard by somebody who could; no I/O, time is given."""
+    """
+    For how long nothing was heard by somebody who could; no I/O, time is given.
+
+    Attributes:
+        on_purpose: Whether the leader has said that it goes.
+    """
 
     def __init__(self, now: float) -> None:
         self._since = now
         self._looked = now
         self._enough = SILENCE_SECONDS
-        self._left = False
+        self.on_purpose = False
 
     def heard(self, now: float) -> None:
         """Note that the leader is there."""
         self._since = now
         self._enough = SILENCE_SECONDS
-        self._left = False
+        self.on_purpose = False
 
     def left(self) -> None:
         """Note that the leader has gone on purpose."""
-        self._left = True
+        self.on_purpose = True
 
     def deaf(self, now: float) -> None:
         """Note that nothing could be heard until *now*, and that NATS was away."""
@@ -115,4 +120,4 @@ class Silence:
             least = now - self._enough + BEAT_SECONDS
             self._since = max(self._since + stalled, least)
         self._looked = now
-        return self._left or now - self._since >= self._enough
+        return self.on_purpose or now - self._since >= self._enough

@@ -106,6 +106,8 @@ class GapKeeper:
         """
         Start afresh, from where the leader before us was complete.
 
+        To be called after :meth:`warm`, once nobody else tells of gaps any more.
+
         Args:
             bus: The connection.
             before: What that leader said last; without it, its status tells.
@@ -119,7 +121,6 @@ class GapKeeper:
         else:
             complete = await last_complete(bus, self._metrics.feed)
             reason = "restart"
-        await self.warm(bus)
         # What we had no time to tell when we led before holds still.
         known = self._open | self._waiting
         found_open = [gap for gap in known.values() if gap.until is None]

@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
+_HEARD_SECONDS = 1.0
+_STANDING_SECONDS = 10.0
+
 
 async def _nothing() -> None:
     return
@@ -161,7 +164,10 @@ class Leadership:
                 await asyncio.sleep(next(pauses))
         finally:
             standing.cancel()
-            await asyncio.wait([standing])
+            await asyncio.wait([standing], timeout=_STANDING_SECONDS)
+            if not standing.done():
+                # A process that ends is started again; one that hangs never leads.
+                raise RuntimeError("standing by did not end")
 
     async def _answer(self, prepare: Job) -> None:
         """Be ready for a leader that asks for an heir, and tell it, for ever."""
@@ -181,6 +187,9 @@ class Leadership:
         known = self._standing
         last = known.claim()
         try:
+            if not known.left:
+                # Short of time ourselves, we may not have read yet that it leads.
+                await self._bus.flush(timeout=_HEARD_SECONDS)
             claim = await claim_epoch(
                 self._bus, self._feed, after=known.highest, last=last, still=still
             )
@@ -246,6 +255,9 @@ class Leadership:
                 logger.warning("another leads; no heir any more")
                 reign.term.end()
                 return False
+            if known.left:
+                # What it wrote can be read while the stream takes our claim.
+                reign.term.stored.set()
             if await self._claim(
                 reign.term, lambda: known.highest == before and known.silent()
             ):

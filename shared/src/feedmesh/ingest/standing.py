@@ -66,6 +66,11 @@ class Standing:
         self.last = None
         self.heard_one = False
 
+    @property
+    def left(self) -> bool:
+        """Whether the leader has stored all it had, and has gone."""
+        return self._silence.on_purpose
+
     def claim(self) -> Claim | None:
         """Return the claim of the leader that was heard last."""
         last = self.last

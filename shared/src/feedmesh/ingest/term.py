@@ -20,6 +20,8 @@ class Term:
     connects first, and has the claim as soon as that leader has stored all it had.
 
     Attributes:
+        stored: Set once all is stored that the leader before us had; with the claim at
+            the latest.
         granted: Set once there is a claim.
         before: What the leader before us said last, if we heard it.
         over: Set when leading shall end.
@@ -32,6 +34,7 @@ class Term:
 
     def __init__(self) -> None:
         self._claim: Claim | None = None
+        self.stored = asyncio.Event()
         self.granted = asyncio.Event()
         self.before: Beat | None = None
         self.over = asyncio.Event()
@@ -51,6 +54,7 @@ class Term:
         """Begin to write under *claim*, after the leader that said *before* last."""
         self._claim = claim
         self.before = before
+        self.stored.set()
         self.granted.set()
 
     def renew(self, claim: Claim) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from integration.simulator.fmp.client import World
@@ -162,6 +164,39 @@ async def test_statistics_tell_what_clients_did(world: World) -> None:
     assert counters["frames_received"] == 3
     texts = [message["text"] for message in counters["client_messages"]]
     assert json.loads(texts[-1])["data"] == {"ticker": ["AAPL", "msft"]}
+
+
+@pytest.mark.parametrize(("leaves", "at_once"), [(True, 1), (False, 2)])
+async def test_a_client_that_has_left_is_no_connection_beside_the_next(
+    world: World, leaves: bool, at_once: int
+) -> None:
+    """Nor is it if the simulator, short of time, hears of both in one go."""
+    with upgraded(world.url("fmp.stocks")) as first:
+        while (await world.stats("fmp.stocks"))["connections_open"] < 1:
+            await asyncio.sleep(0.01)
+        # From here on it cannot run; it reads the end behind all this.
+        first.sendall(10_000 * b"\x8a\x80mask")
+        if leaves:
+            first.close()
+        with upgraded(world.url("fmp.stocks")):
+            while (await world.stats("fmp.stocks"))["connects"] < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            counters = await world.stats("fmp.stocks")
+
+    assert counters["connections_max"] == at_once
+
+
+def upgraded(url: str) -> socket.socket:
+    """Return a client that asks for its upgrade; the loop has no turn meanwhile."""
+    where = urlsplit(url)
+    client = socket.create_connection((where.hostname, where.port))
+    client.sendall(
+        b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    return client
 
 
 async def test_only_the_last_hundred_client_messages_are_kept(world: World) -> None:
