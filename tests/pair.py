@@ -423,7 +423,16 @@ async def run_replicas(
             stack.push_async_callback(_end, replica)
             await replica.start()
             await replica.event("standing by" if number else "link is up")
-        yield pair
+        try:
+            yield pair
+        except BaseException:
+            for replica in pair.replicas:
+                print(
+                    f"{module}: {replica.process.returncode}",
+                    *replica.lines[-40:],
+                    sep="\n",
+                )
+            raise
 
 
 async def _end(replica: ServiceProcess) -> None:

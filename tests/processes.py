@@ -105,7 +105,8 @@ class ServiceProcess:
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return the sum of the samples of *name* that carry *labels*."""
-        async with httpx.AsyncClient() as client:
+        # A machine that is short of time answers late.
+        async with httpx.AsyncClient(timeout=30) as client:
             text = (await client.get(f"{await self.ops()}/metrics")).text
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(

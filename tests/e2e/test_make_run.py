@@ -122,6 +122,33 @@ async def test_it_can_be_interrupted_while_it_starts(tmp_path: Path) -> None:
     assert children_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("hung_up", [True, False], ids=["hang-up", "reader gone"])
+async def test_a_closed_terminal_leaves_nothing(tmp_path: Path, hung_up: bool) -> None:
+    shown, shows = os.pipe()
+    process = await create_subprocess_exec(
+        *(sys.executable, "-m", "launcher"),
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "EDGE_PORT": str(free_block(1)),
+        },
+        stdout=shows,
+        stderr=shows,
+    )
+    os.close(shows)
+    with os.fdopen(shown, encoding="utf-8", errors="replace") as output:
+        async with asyncio.timeout(60):
+            while "feedmesh is running" not in await asyncio.to_thread(output.readline):
+                assert process.returncode is None
+        if hung_up:
+            process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(20):
+        await process.wait()
+
+    assert children_in(tmp_path) == []
+
+
 async def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
     port = free_block(1)
     (tmp_path / ".env").write_text(f"EDGE_PORT={port}\nLOG_LEVEL=WARNING\n")

@@ -34,7 +34,7 @@ from processes import ServiceProcess
 from feedmesh.bus import Bus
 from feedmesh.messages import decode_head
 from feedmesh.news import decode_news
-from feedmesh.stored import read_from
+from feedmesh.stored import read_from, stream_state
 from feedmesh.streams import NEWS
 
 
@@ -44,9 +44,10 @@ QUIET_SECONDS = 20.0
 SAMPLE_SECONDS = 5.0
 READERS = 20
 SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
-# Caches that are full before the memory counts, half an hour from the start; the edge
-# keeps 4,000 items of news, whatever it is told.
 NEWS_A_MINUTE = 300
+# More than any memory of news holds, so that all are full when the hour begins: 4,000
+# items at the edge; 20,000 ids at ingest-ls, and as many titles, of which some repeat.
+FILL, FILL_PER_SECOND = 40_000, 2000
 SMALL = {"EDGE_HISTORY": "5000", "EDGE_REPLAY": "500"}
 # Below that, a slope says nothing.
 SLOPE_MINUTES = 30.0
@@ -80,6 +81,21 @@ class Soak:
             for number, replica in enumerate(replicas)
         }
         return found | {"edge": self.edges[1]}
+
+    async def fill(self) -> None:
+        """Have more news than is kept in memory, and wait until all of it is stored."""
+        await self.simulator.call(
+            *("POST", "/fault"),
+            target="ls.ws",
+            kind="burst",
+            count=FILL,
+            per_second=FILL_PER_SECOND,
+            what="news",
+        )
+        async with asyncio.timeout(10 * FILL / FILL_PER_SECOND):
+            # Some repeat a key and a text, and are not stored.
+            while (await stream_state(self.bus, NEWS)).last < 0.9 * FILL:
+                await asyncio.sleep(1)
 
     async def node_dies(self, number: int) -> None:
         node = self.cluster.nodes[number % 3]
@@ -212,6 +228,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
         async with asyncio.timeout(60):
             while not all(reader.heard for reader in readers):
                 await asyncio.sleep(0.1)
+        await soak.fill()
         await asyncio.sleep(QUIET_SECONDS)
         before = await soak.held()
         kinds = (

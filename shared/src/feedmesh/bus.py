@@ -115,7 +115,11 @@ class _Client(LaneClient):
         if self.is_closed:
             raise ConnectionClosedError
         pong = asyncio.get_running_loop().create_future()
-        await self._send_ping(pong)
+        try:
+            await self._send_ping(pong)
+        except (OSError, RuntimeError) as error:
+            # The latter is uvloop's, of a socket that is closed already.
+            raise NatsError(f"nats: {error}") from error
         await asyncio.wait([pong], timeout=timeout)
         if not pong.done():
             raise FlushTimeoutError

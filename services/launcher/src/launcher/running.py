@@ -7,6 +7,7 @@ ends all when one ends or the user asks.
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from honcho.manager import Manager
+from honcho.printer import Message, Printer
 
 from launcher.plan import Process
 
@@ -46,13 +48,18 @@ def run(
     processes: Iterable[Process], environ: Mapping[str, str], told: Announcement
 ) -> int:
     """
-    Run *processes* until one ends or the user asks; return the exit code.
+    Run *processes* until one ends, the user asks, or the terminal is closed.
+
+    Returns the exit code.
 
     Args:
         environ: Their environment, to which each adds its own part.
         told: What to say when they are ready.
     """
-    manager = _Manager()
+    manager = _Manager(_Terminal())
+    # A terminal that is closed; with nohup, it may be.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     for process in processes:
         manager.add_process(
             process.name, process.command, env=dict(environ) | dict(process.env)
@@ -72,6 +79,20 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+class _Terminal(Printer):  # type: ignore[misc] # honcho has no types
+    """Shows what is said, and has everything stopped once nobody can see it."""
+
+    _closed = False
+
+    def write(self, message: Message) -> None:
+        if not self._closed:
+            try:
+                super().write(message)
+            except OSError:
+                self._closed = True
+                signal.raise_signal(signal.SIGTERM)
 
 
 class _Manager(Manager):  # type: ignore[misc] # honcho has no types
