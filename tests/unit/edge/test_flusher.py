@@ -138,8 +138,9 @@ def test_to_wait_for_the_cpu_is_no_rest() -> None:
     assert rested(5, 0.0005, starved=0.01) == rested(5, 0.0005)
 
 
-def test_a_pause_is_never_longer_than_the_longest() -> None:
+def test_pauses_grow_to_the_longest_only_when_a_core_is_full() -> None:
     assert 0.045 < rested(1000, 0.01) <= 0.05
+    assert rested(1000, 0.01, idle=0.001) < 0.015
 
 
 def test_a_busy_moment_costs_a_pause_of_its_length() -> None:

@@ -30,9 +30,10 @@ _AT_A_TIME = 400
 _AT_ONCE = 0.001
 _TURN = attrgetter("turn")
 _LONGEST_PAUSE = 0.05
-# Idle time for each second of CPU time. It keeps the edge at some 70 % of a core, as
-# long as there is more to gather.
-_REST = 0.47
+# Idle time for each second of CPU time, while pauses are short: it keeps the edge below
+# two thirds of a core. Longer pauses are only worth it the less time there is: each of
+# so many seconds halves that time, down to the least.
+_REST, _HALF, _LEAST_REST = 0.55, 0.004, 0.05
 
 
 class Writable(Protocol):
@@ -116,8 +117,8 @@ class Rest:
     What one pass owes may be too short to wait for; it adds up until it is worth a
     pause, unless the edge is idle anyway. So the share of a core that is used stays
     even, however short the passes are, and what is done during a pause makes the next
-    one longer. The longer the pauses are already, the less is owed: there is too much
-    to do to keep the share, and twice the pause would not halve the work.
+    one longer. The longer the pauses are already, the less is owed, as clients would
+    wait and little would be saved; the longest come when a core is nearly full.
 
     Args:
         now: As ``perf_counter`` counts.
@@ -137,7 +138,8 @@ class Rest:
 
     def end(self, now: float, cpu: float) -> float:
         """Return for how long to rest after a pass, in seconds."""
-        due = (cpu - self._cpu) * _REST * (1 - self._owed / _LONGEST_PAUSE)
+        rest = max(_REST * 0.5 ** (self._owed / _HALF), _LEAST_REST)
+        due = (cpu - self._cpu) * rest
         self._owed = min(self._owed + due, _LONGEST_PAUSE)
         self._now, self._cpu = now, cpu
         return self._owed
