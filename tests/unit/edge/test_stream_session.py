@@ -167,3 +167,18 @@ async def test_a_fault_of_ours_costs_neither_the_connection_nor_the_next_request
     assert all(e["temporary"] and e["retry_after_ms"] > 0 for e in errors)
     assert listed["id"] == "last"
     assert edge.socket.closed is None
+
+
+async def test_a_fault_of_ours_in_a_recovery_does_not_hold_up_what_comes_after(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Subscriptions, "recovery", fail)
+    edge.ask("resume", id=1, subscriptions=[{"channel": "news", "since": FIRST}])
+    edge.ask("list", id=2)
+    error, listed = await edge.told_until("list")
+
+    assert (error["code"], error["id"]) == ("internal_error", 1)
+    assert listed["id"] == 2

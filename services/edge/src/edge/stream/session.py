@@ -207,10 +207,13 @@ class StreamSession:
         except BadRequestError as error:
             self._refuse(request_id, error.code, str(error))
         except Exception:
-            # A fault of ours in one request must not cost the client its connection.
-            logger.exception("a request failed")
-            self._refuse(request_id, "internal_error", "try again", _RETRY_MS)
+            self._failed(request_id)
         self._parts.flusher.now_if_much(self._sender)
+
+    def _failed(self, request_id: RequestId) -> None:
+        # A fault of ours in one request must not cost the client its connection.
+        logger.exception("a request failed")
+        self._refuse(request_id, "internal_error", "try again", _RETRY_MS)
 
     def _authenticate(self, request: Auth) -> None:
         self._login.present(request.token)
@@ -239,9 +242,13 @@ class StreamSession:
             self._chore = self._parts.chores.start(partial(self._recover, left))
 
     async def _recover(self, opening: Opening) -> None:
-        recovery = await self._subscriptions.recovery(opening)
-        begin = partial(self._subscriptions.recovered, opening, recovery)
-        self._attempt(opening.id, begin)
+        try:
+            recovery = await self._subscriptions.recovery(opening)
+        except Exception:
+            self._failed(opening.id)
+        else:
+            begin = partial(self._subscriptions.recovered, opening, recovery)
+            self._attempt(opening.id, begin)
         waiting, self._waiting, self._chore = self._waiting, None, None
         self._attempt(opening.id, partial(self._open, opening.rest))
         for request in waiting or ():
