@@ -10,7 +10,8 @@ STAMP := $(VENV)/.ready
 # What checks the manifests has dependencies of its own.
 CHECKS := $(VENV)/k8s
 # Two at a time; the tests of one file share what they start.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Half of the time is waiting, so two cores do the work of three.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run cluster test test-again test-unit test-integration test-e2e faults soak drill dashboards bench bench-quick bench-full k8s-check images ship rehearse test-containers lint format types check lock clean
