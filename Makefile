@@ -9,7 +9,7 @@ SOURCES := shared/src $(wildcard services/*/src) tests
 STAMP := $(VENV)/.ready
 # What checks the manifests has dependencies of its own.
 CHECKS := $(VENV)/k8s
-# Two at a time; the tests of one file share what they start.
+# The tests of one file share what they start, so one worker has them all.
 # Half of the time is waiting, so two cores do the work of three.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 
