@@ -25,9 +25,10 @@ from feedmesh.ingest.feed import Link, LinkLimits
 from feedmesh.ingest.gaps import GapKeeper
 from feedmesh.ingest.heir import HeirPauses
 from feedmesh.ingest.held import HeldFrames
-from feedmesh.ingest.leadership import Leadership, retried
+from feedmesh.ingest.leadership import Leadership
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.ingest.subscriptions import SubscriptionBook
+from feedmesh.ingest.take_over import take_over
 from feedmesh.ingest.term import Term
 from feedmesh.ingest.watchdog import SystemClock, Watchdog, WatchedLink
 from feedmesh.ingest.wire import tls_context
@@ -205,16 +206,11 @@ class Replica:
 
     async def _take_over(self, term: Term) -> None:
         """Continue from what the last leader published, once it is all there."""
-        await term.stored.wait()
-        async with asyncio.TaskGroup() as group:
-            warming = group.create_task(retried(partial(self._handler.warm, self._bus)))
-            group.create_task(retried(partial(self._gaps.warm, self._bus)))
-        await term.granted.wait()
-        await retried(partial(self._gaps.take_over, self._bus, term.before))
+        warmed = await take_over(term, self._bus, self._gaps, self._handler.warm)
         self._handler.begin(term.claim.epoch)
         self._watchdog.expect(term.before.usual if term.before else {})
         term.working = True
-        logger.info("took over", extra={"symbols": warming.result()})
+        logger.info("took over", extra={"symbols": warmed})
 
     def _watched(self) -> None:
         self._status.changed()

@@ -23,7 +23,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -41,11 +40,9 @@ from feedmesh.ingest.term import Term
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 
 
-__all__ = ["Leadership", "retried"]
+__all__ = ["Leadership"]
 
 logger = logging.getLogger(__name__)
-
-ResultT = TypeVar("ResultT")
 
 _HEARD_SECONDS = 1.0
 _STANDING_SECONDS = 10.0
@@ -283,14 +280,3 @@ class Leadership:
             self._standing.heard(beat)
         elif beat.epoch < ours and beat.state == "left":
             self._intruded()
-
-
-async def retried(ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """Return what *ask* returns, asking until NATS answers."""
-    pauses = backoff(0.05, 1.0)
-    while True:
-        try:
-            return await ask()
-        except BusError as error:
-            logger.debug("%s", error)
-            await asyncio.sleep(next(pauses))
