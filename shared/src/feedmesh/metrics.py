@@ -13,27 +13,10 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from feedmesh.bus import Bus
+from feedmesh.latencies import LATENCY_BUCKETS, Latencies
 
 
-__all__ = ["LATENCY_BUCKETS", "BusMetrics", "IngestMetrics", "Least"]
-
-# Dense round the promise (milliseconds), coarse where only the order matters.
-LATENCY_BUCKETS = (
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    10.0,
-    60.0,
-)
+__all__ = ["BusMetrics", "IngestMetrics", "Least"]
 
 
 class Least:
@@ -188,12 +171,11 @@ class IngestMetrics:
         self.gaps_filled = counter(
             "gaps_filled_total", "Gaps whose data was got by other means.", "link"
         )
-        self.source_latency = Histogram(
+        self.source_latency = Latencies(
             "feedmesh_ingest_source_latency_seconds",
             "From the time the upstream gives to the receipt of the frame.",
-            ["feed"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
+            registry,
+            {"feed": feed},
         )
         self.bus_latency = Histogram(
             "feedmesh_ingest_bus_latency_seconds",

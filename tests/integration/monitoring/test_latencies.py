@@ -23,8 +23,8 @@ from raw_socket import RawSocket, raw_socket, text_frame
 from feedmesh import subjects
 from feedmesh.clock import from_iso
 from feedmesh.fast_lane import LaneMessage
+from feedmesh.latencies import LATENCY_BUCKETS
 from feedmesh.messages import Head, decode_head
-from feedmesh.metrics import LATENCY_BUCKETS
 
 
 CLIENTS = 40

@@ -18,8 +18,7 @@ from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
 from edge.prices.tape import PriceTape
-from feedmesh.latencies import Latencies
-from feedmesh.metrics import LATENCY_BUCKETS
+from feedmesh.latencies import LATENCY_BUCKETS, Latencies
 
 
 MS = 1_000_000

@@ -97,7 +97,7 @@ class FmpIngest:
         # Looked up once: this is a third of what counting costs.
         self._published = metrics.published.labels(FEED, "price")
         self._deduplicated = metrics.deduplicated.labels(FEED, "price")
-        self._latency = metrics.source_latency.labels(FEED)
+        self._latency = metrics.source_latency
         self._to_bus = metrics.bus_latency.labels(FEED, "price")
         self._skew = Least()
         self._observe_next = 0
@@ -207,7 +207,7 @@ class FmpIngest:
             self._metrics.flagged.labels(FEED, flag).inc()
         if not merged.flags or _OWN_TIME.isdisjoint(merged.flags):
             latency = (received_ns - merged.event.event_ns) / 1e9
-            self._latency.observe(latency)
+            self._latency.take(latency)
             self._skew.saw(latency)
         self._tally.add(self._published)
 

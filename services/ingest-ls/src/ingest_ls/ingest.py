@@ -274,7 +274,7 @@ class LsIngest:
     def _observe(self, event_ns: int, received_ns: int, flags: tuple[str, ...]) -> None:
         if "bad_time" not in flags:
             latency = (received_ns - event_ns) / 1e9
-            self._metrics.source_latency.labels(FEED).observe(latency)
+            self._metrics.source_latency.take(latency)
             self._skew.saw(latency)
 
     def _observe_bus(self, kind: str, received_ns: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from feedmesh.metrics import LATENCY_BUCKETS
+from feedmesh.latencies import LATENCY_BUCKETS
 
 
 __all__ = ["ProberMetrics"]
