@@ -8,7 +8,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -296,6 +296,11 @@ def _tell_lost(lost: list[Sent], times: list[tuple[int, int]]) -> None:
     report("lost", until=seconds(lost[-1].after_ns), items=len(lost), gaps=gaps)
 
 
+def within(gaps: Iterable[FeedGap], instant_ns: int) -> bool:
+    """Return whether any of *gaps* covers *instant_ns*."""
+    return any(from_iso(gap.since) <= instant_ns <= _end_of(gap) for gap in gaps)
+
+
 def seconds_of(gap: FeedGap) -> float:
     """Return how long *gap* is, or has lasted until now."""
     return (_end_of(gap) - from_iso(gap.since)) / 1e9
@@ -427,11 +432,8 @@ async def run_replicas(
             yield pair
         except BaseException:
             for replica in pair.replicas:
-                print(
-                    f"{module}: {replica.process.returncode}",
-                    *replica.lines[-40:],
-                    sep="\n",
-                )
+                state = "running" if running(replica) else "ended"
+                print(f"{module}: {state}", *replica.lines[-40:], sep="\n")
             raise
 
 

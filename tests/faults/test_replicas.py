@@ -32,6 +32,7 @@ from pair import (
     leads,
     run_replicas,
     seconds_of,
+    within,
 )
 from processes import ServiceProcess
 
@@ -48,6 +49,8 @@ PER_SECOND = scaled(500, 2000)
 # A gap is only as fine as what comes; two cores bring no more than this evenly.
 EVENLY_PER_SECOND = 500
 CALM_SECONDS = 1.0
+# Who leads is read from the logs, which tell no more than sixty lines a minute.
+PAUSE_EVERY_SECONDS = scaled(1.0, 4.0)
 # The second where the heir had not heard until when all was stored.
 TAKEN_OVER = ("takeover", "restart")
 FMP_LINKS = ("stocks", "crypto", "forex")
@@ -116,30 +119,34 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     async with replicas(nodes, tmp_path, "ingest_ls") as pair:
-        taken = []
+        taken, killed = [], []
         async with NewsLoad(pair, PER_SECOND) as load:
             for _ in range(KILLS):
                 await asyncio.sleep(CALM_SECONDS)
+                killed.append(time.time_ns())
                 taken.append(await kill(pair))
                 await pair.registered()
             await asyncio.sleep(CALM_SECONDS)
         run = await NewsRun.of(pair, load)
-    lengths = [seconds_of(gap) for gap in run.gaps if gap.reason in TAKEN_OVER]
+    gaps = [gap for gap in run.gaps if gap.reason in TAKEN_OVER]
+    lengths = [seconds_of(gap) for gap in gaps]
     record(
         "kill -9 of the ingest that leads, upstream allows one connection",
         {
             "kills": KILLS,
             "per_second": PER_SECOND,
             **run.figures(),
-            "gaps_recorded": len(lengths),
+            "gaps_recorded": len(gaps),
+            "kills_without_a_gap": sum(not within(gaps, at) for at in killed),
             "gap_recorded_p50_ms": _ms(percentile(lengths, 0.5)),
             "gap_recorded_p99_ms": _ms(percentile(lengths, 0.99)),
             "link_up_again_p50_ms": _ms(percentile(taken, 0.5)),
             "link_up_again_p99_ms": _ms(percentile(taken, 0.99)),
             "control_passed_by": load.unheard + run.verdict.in_gaps,
         },
-        at_most=run.bounds() | {"gap_recorded_p99_ms": scaled(15000, 2000)},
-        at_least={"gaps_recorded": KILLS, "control_passed_by": 1},
+        at_most=run.bounds()
+        | {"kills_without_a_gap": 0, "gap_recorded_p99_ms": scaled(15000, 2000)},
+        at_least={"gaps_recorded": 1, "control_passed_by": 1},
     )
 
 
@@ -234,7 +241,7 @@ async def test_a_leader_that_was_paused_is_fenced(nodes: Nodes, tmp_path: Path) 
         taken = []
         async with NewsLoad(pair, PER_SECOND) as load:
             for _ in range(PAUSES):
-                await asyncio.sleep(CALM_SECONDS)
+                await asyncio.sleep(PAUSE_EVERY_SECONDS)
                 taken.append(await pause(pair, await pair.leader()))
             await asyncio.sleep(CALM_SECONDS)
         await unaccounted(*pair.replicas)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
 _CEILING_SECONDS = 2.0
 # Where one server of three was lost, each millisecond is one without prices.
-_FIRST_SECONDS = 0.02
+_FIRST_SECONDS = 0.005
 
 
 class BusState:

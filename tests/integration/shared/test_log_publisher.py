@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from nats_process import NatsProcess
 
 from feedmesh import subjects
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.ingest.epoch import claim_epoch
-from feedmesh.ingest.log_entry import LogEntry, LogMessage
+from feedmesh.ingest.left_overs import hand_over, take_left_overs
+from feedmesh.ingest.log_entry import LogEntry, LogMessage, pack
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.log_writer import LogWriter, Outcome
+from feedmesh.ingest.spool import Spool
 from feedmesh.streams import NEWS, definitions, ensure_streams
 from feedmesh.tail import StreamTail
 
@@ -113,3 +117,28 @@ async def test_memory_is_bounded_by_bytes_too(bus: Bus) -> None:
     assert publisher.offer(entry(11, size=3000))
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_what_another_replica_keeps_on_disk_is_not_missing(
+    bus: Bus, tmp_path: Path
+) -> None:
+    """Else a gap would begin whenever such an item was received, long ago."""
+    publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
+        spool.append(pack(entry(1)))
+        jobs = (
+            hand_over(bus, "ls", spool),
+            take_left_overs(bus, "ls", publisher.offer, lambda _: False, bytes),
+        )
+        tasks = [asyncio.create_task(job) for job in jobs]
+        async with asyncio.timeout(20):
+            while not publisher.waiting:
+                await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    assert publisher.complete_ns is None
+    # The control: what nobody else has.
+    publisher.offer(entry(2)._replace(received_ns=5))
+    assert publisher.complete_ns == 5

@@ -95,7 +95,8 @@ async def take_left_overs(
 
 def _entries(batch: bytes, renew: Renew) -> list[LogEntry]:
     try:
-        return [unpack(record, renew) for record in _decode(batch)]
+        found = [unpack(record, renew) for record in _decode(batch)]
+        return [entry._replace(kept=True) for entry in found]
     except (msgspec.DecodeError, ValueError):
         logger.warning("what another replica hands over makes no sense")
         return []

@@ -35,11 +35,13 @@ class LogEntry(NamedTuple):
         messages: All of them; the first one's id is the item's.
         received_ns: When it came from the upstream.
         size: Bytes that it takes in memory, about.
+        kept: Whether another replica has it on disk until it is stored.
     """
 
     messages: tuple[LogMessage, ...]
     received_ns: int = 0
     size: int = 0
+    kept: bool = False
 
 
 class _Record(msgspec.Struct, array_like=True):

@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import chain
 
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
@@ -119,11 +120,9 @@ class LogPublisher:
 
     @property
     def complete_ns(self) -> int | None:
-        """Until when all that was received is stored; None if all of it is."""
-        for waiting in (self._in_flight, self._queue):
-            if waiting:
-                return waiting[0].received_ns
-        return None
+        """Until when all that we received is stored; None if all of it is."""
+        waiting = chain(self._in_flight, self._queue)
+        return next((entry.received_ns for entry in waiting if not entry.kept), None)
 
     def offer(self, entry: LogEntry) -> bool:
         """Queue *entry*; False if there is no room, which is counted."""
