@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 from nats_process import NatsProcess, run_nats
-from processes import ServiceProcess
+from processes import ServiceProcess, plain_http
 from websockets.asyncio.client import ClientConnection, connect
 
 
@@ -31,7 +31,7 @@ class Simulator:
 
     async def call(self, method: str, path: str, **body: Any) -> Any:
         """Ask the control endpoint for something; fails unless it agrees."""
-        async with httpx.AsyncClient(base_url=self.urls["control_url"]) as http:
+        async with plain_http(base_url=self.urls["control_url"]) as http:
             answer = await http.request(method, path, json=body or None)
         assert answer.is_success, answer.text
         return answer.json()
@@ -164,7 +164,7 @@ class Mesh:
     async def stored_news(self) -> list[dict[str, Any]]:
         """Return every item that a client of REST sees, oldest first."""
         try:
-            async with httpx.AsyncClient() as http:
+            async with plain_http() as http:
                 answer = await http.get(f"{self.url}/api/v3/news?limit=500")
         except httpx.TransportError:
             return []

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 from mesh import Simulator, start_simulator
 from nats_process import NatsProcess, open_bus, run_nats
-from processes import ServiceProcess
+from processes import ServiceProcess, plain_http
 
 from feedmesh.bus import Bus
 from feedmesh.clock import from_iso
@@ -168,7 +168,7 @@ class Pair:
     async def accounts(self, replica: ServiceProcess) -> Accounts:
         """Return what became of all that *replica* received, once nothing waits."""
         ops = await replica.ops()
-        async with httpx.AsyncClient() as http:
+        async with plain_http() as http:
             for _ in range(100):
                 accounts = accounts_of((await http.get(f"{ops}/metrics")).text)
                 if accounts.waiting == 0 and accounts.missing == 0:
@@ -202,7 +202,7 @@ class NewsLoad:
 
     async def _run(self) -> None:
         url = self._pair.simulator.urls["control_url"]
-        async with httpx.AsyncClient(base_url=url) as http:
+        async with plain_http(base_url=url) as http:
             began = time.monotonic()
             while not self._stop.is_set():
                 owed = int((time.monotonic() - began) * self._rate) - self._number

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from faults.processes import paused
 from mesh import free_block
+from processes import plain_http
 
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
@@ -114,7 +115,7 @@ class Cluster:
 
     async def healthy(self, seconds: float = 60.0) -> None:
         """Wait until all that run have caught up."""
-        async with asyncio.timeout(seconds), httpx.AsyncClient() as http:
+        async with asyncio.timeout(seconds), plain_http() as http:
             for node in self.nodes:
                 while node.runs and not await node.is_healthy(http):
                     await asyncio.sleep(0.05)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
-from processes import ServiceProcess
+from processes import ServiceProcess, plain_http
 
 from feedmesh.ingest.accounting import Accounts, accounts_of
 
@@ -13,7 +12,7 @@ from feedmesh.ingest.accounting import Accounts, accounts_of
 async def accounts(service: ServiceProcess, seconds: float = 30.0) -> Accounts:
     """Return the accounts of an ingest once nothing waits, or as they are by then."""
     found = Accounts(0, 0, 0, 0, 0, waiting=1)
-    async with httpx.AsyncClient(base_url=await service.ops()) as http:
+    async with plain_http(base_url=await service.ops()) as http:
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
             found = accounts_of((await http.get("/metrics")).text)

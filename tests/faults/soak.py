@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from faults.cluster import Cluster, run_cluster
 from faults.identity import unaccounted
@@ -29,7 +28,7 @@ from faults.readers import NewsReader
 from faults.results import record, slope
 from mesh import Simulator, free_block, start_simulator
 from pair import last_of
-from processes import ServiceProcess
+from processes import ServiceProcess, plain_http
 
 from feedmesh.bus import Bus
 from feedmesh.messages import decode_head
@@ -157,7 +156,7 @@ class Soak:
             add(f"{name.split()[0]} descriptors", len(descriptors))
             tasks = await service.metric("feedmesh_tasks")
             add(f"{name.split()[0]} tasks", int(tasks))
-        async with httpx.AsyncClient() as http:
+        async with plain_http() as http:
             for node in self.cluster.nodes:
                 url = f"{node.plan.monitor_url}/connz?limit=1000"
                 for connection in (await http.get(url)).json()["connections"]:

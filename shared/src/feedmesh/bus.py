@@ -79,6 +79,16 @@ class _Client(LaneClient):
             raise NatsError("nats: the server offers no TLS")
         await super()._process_info(info, initial_connection)
 
+    def drop_unwritten(self) -> None:
+        """
+        Forget what had not been written when the connection broke.
+
+        nats-py writes it to the next server before anybody is told of that: it would
+        overtake what is sent again, and be taken for a loss.
+        """
+        self._pending.clear()
+        self._pending_data_size = 0
+
     async def request(
         self,
         subject: str,
@@ -212,6 +222,7 @@ class Bus:
             listener()
 
     async def _on_disconnect(self) -> None:
+        self.nc.drop_unwritten()
         if not self.nc.is_closed:
             logger.warning("NATS is away; reconnecting")
 

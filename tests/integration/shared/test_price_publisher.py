@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from faults.cluster import ClusterNode, run_cluster
 from nats.aio.msg import Msg
 from nats_process import NatsProcess, open_bus
 
-from feedmesh.bus import Bus
+from feedmesh.bus import Bus, connect_bus
 from feedmesh.ingest.price_publisher import Encode, PricePublisher
 from feedmesh.messages import Version
+from feedmesh.settings import ServiceSettings
 from feedmesh.stored import last_of, stream_state
 from feedmesh.streams import PRICES, ensure_streams
 
@@ -328,5 +332,53 @@ async def test_without_numbering_at_sending_there_are_holes(
     task = asyncio.create_task(publisher.run())
     await publish_while_the_connection_breaks(publisher, bus, reader)
     task.cancel()
+
+    assert reader.holes(7) != []
+
+
+async def publish_while_a_server_dies(folder: Path, kept: int) -> Reader:
+    """
+    Publish to one server of three, which is killed; return who listens at another.
+
+    The publisher keeps the last *kept* messages.
+    """
+    async with run_cluster(folder, sync="2m") as cluster, cluster.bus() as bus:
+        publishers = next(n for n in cluster.nodes if is_at(bus, n))
+        readers = next(n for n in cluster.nodes if n is not publishers)
+        settings = ServiceSettings.from_env({"NATS_URL": readers.plan.url})
+        async with connect_bus(settings, "reader") as own, running(bus) as publisher:
+            publisher._kept = deque(maxlen=kept)
+            reader = Reader(own)
+            await reader.start()
+            dying = None
+            for number in range(4_000):
+                if number == 2_000:
+                    dying = asyncio.create_task(publishers.stop())
+                await publisher.publish(f"prices.us.S{number % 5}", says(str(number)))
+                if number % 10 == 9:
+                    await asyncio.sleep(0.001)
+            assert dying is not None
+            await dying
+            await until(lambda: not publisher.unconfirmed and not publisher._dirty, 60)
+            await publisher.publish("prices.us.END", says("end"))
+            await until(lambda: any(text == "end" for _, text, _ in reader.heard))
+    return reader
+
+
+def is_at(bus: Bus, node: ClusterNode) -> bool:
+    return bus.nc.last_server == urlsplit(node.plan.url).netloc
+
+
+async def test_who_is_at_another_server_misses_nothing(tmp_path: Path) -> None:
+    reader = await publish_while_a_server_dies(tmp_path, 8_192)
+
+    assert reader.holes(7) == []
+    heard = {seq for (_, seq), *_ in reader.heard}
+    assert heard == set(range(1, reader.last(7) + 1))
+
+
+async def test_without_the_last_messages_some_are_missed(tmp_path: Path) -> None:
+    """The negative control: only the newest state of each symbol is sent again."""
+    reader = await publish_while_a_server_dies(tmp_path, 0)
 
     assert reader.holes(7) != []

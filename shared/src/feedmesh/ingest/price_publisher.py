@@ -10,8 +10,9 @@ away, the symbol is only noted, and its newest state is sent later.
 
 A state gets its version when it is first sent, so the numbers on the wire have no holes
 (:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
-anything new, in the order of the versions: whoever was connected all the time sees no
-jump but where messages were lost on the way.
+anything new, in the order of the versions. First of all that is each message, as it
+was, of which nobody knows whether the server before had passed it on: whoever was
+connected to another server all the time misses none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from nats.errors import Error as NatsError
@@ -37,6 +39,8 @@ _WINDOW = 32_768
 _SWEEP_SECONDS = 0.25
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_SWEEPS = 8
+# Messages that are kept to be sent again as they were; answers come every 250.
+_KEPT = 8_192
 # Resends between two turns of the event loop.
 _RESENDS_PER_TURN = 256
 
@@ -71,6 +75,8 @@ class PricePublisher:
         self._seq = 0
         self._states: dict[str, _State] = {}
         self._dirty: dict[str, None] = {}
+        # The last messages that were sent, with their subjects.
+        self._kept: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
         self._inbox = bus.nc.new_inbox()
         self._sent = Confirmations(self._inbox, _CONFIRM_SWEEPS)
         # Which of the bus's connections has all that was due; None while not running.
@@ -99,6 +105,7 @@ class PricePublisher:
         if epoch != self._epoch:
             self._epoch = epoch
             self._seq = 0
+            self._kept.clear()
 
     def remember(self, subject: str, encode: Encode) -> None:
         """Take what *encode* returns as the newest state of *subject*, unsent."""
@@ -173,7 +180,9 @@ class PricePublisher:
             return
         connection = self._bus.nc.stats["reconnects"]
         if connection != (first if self._connection is None else self._connection):
+            unsure = self._sent.waiting
             self.republish_all()
+            await self._replay(unsure)
         while self._dirty:
             if not await self._resend():
                 return
@@ -182,6 +191,16 @@ class PricePublisher:
         if unended is not None:
             self._note([unended])
             await self._resend()
+
+    async def _replay(self, count: int) -> None:
+        """Send the last *count* messages again, as they were."""
+        kept = list(self._kept)
+        for number, (subject, payload) in enumerate(kept[max(0, len(kept) - count) :]):
+            if number % _RESENDS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            if not await self._publish(subject, payload):
+                return
+            self.resent += 1
 
     def _note(self, subjects: Iterable[str]) -> None:
         self._dirty.update(dict.fromkeys(subjects))
@@ -218,17 +237,22 @@ class PricePublisher:
             self._seq += 1
             version = state.version = (self._epoch, self._seq)
         assert version is not None
+        if await self._publish(subject, state.encode(version)):
+            return
+        # It was refused before anything else could be sent.
+        if fresh:
+            self._seq -= 1
+            state.version = None
+        self._dirty[subject] = None
+
+    async def _publish(self, subject: str, payload: bytes) -> bool:
         try:
             # Past the bus, which would look once more whether there is a connection.
-            await self._bus.nc.publish(
-                subject, state.encode(version), self._sent.reply(subject)
-            )
+            await self._bus.nc.publish(subject, payload, self._sent.reply(subject))
         except NatsError:
-            # It was refused before anything else could be sent.
-            if fresh:
-                self._seq -= 1
-                state.version = None
-            self._dirty[subject] = None
+            return False
+        self._kept.append((subject, payload))
+        return True
 
     def _answered(self, answers: Sequence[LaneMessage]) -> None:
         for subject, data, _ in answers:
