@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ingest_ls.korea import KST
-from ingest_ls.token import TokenKeeper, expiry_of
+from ingest_ls.token import Token, TokenKeeper, expiry_of
 
 
 MORNING = datetime(2026, 7, 15, 9, 0, tzinfo=KST)
@@ -70,6 +70,28 @@ async def test_a_token_is_taken_once_for_all() -> None:
     tokens = await asyncio.gather(*(keeper.token() for _ in range(20)))
 
     assert set(tokens) == {"t1"}
+
+
+async def test_what_another_replica_told_is_trusted_after_our_term() -> None:
+    """Else it is gone if that replica dies before it tells its token again."""
+    issuer = Issuer()
+    keeper = issuer.keeper()
+    assert await keeper.token() == "t1"
+    keeper.adopt(Token("theirs", (MORNING + timedelta(hours=9)).timestamp()))
+    keeper.start_over()
+
+    assert await keeper.token() == "theirs"
+
+
+async def test_what_we_took_ourselves_is_not_trusted_after_our_term() -> None:
+    """Another may have taken one since, which ends ours."""
+    issuer = Issuer()
+    keeper = issuer.keeper()
+    keeper.adopt(Token("theirs", MORNING.timestamp()))
+    assert await keeper.token() == "t1"
+    keeper.start_over()
+
+    assert await keeper.token() == "t2"
 
 
 async def test_a_token_is_renewed_before_it_ends() -> None:

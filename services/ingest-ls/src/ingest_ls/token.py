@@ -68,6 +68,8 @@ class TokenKeeper:
         self._file = file
         self._issued = issued
         self._token: Token | None = _load(file)
+        # What another replica told, as long as we have not taken one after it.
+        self._adopted: Token | None = None
         self._taking = asyncio.Lock()
         self._taken_at = float("-inf")
         self._cooldown = _COOLDOWN_SECONDS
@@ -97,20 +99,20 @@ class TokenKeeper:
         return self._token
 
     def start_over(self) -> None:
-        """Trust only what lies in the file: another replica may have taken one."""
-        self._token = _load(self._file)
+        """Trust only what another replica has told, or left in the file."""
+        self._token = self._adopted or _load(self._file)
         # What was rejected before says nothing about the next one.
         self._taken_at = float("-inf")
 
     def adopt(self, token: Token) -> None:
         """Use *token* from now on, which another replica has taken."""
-        self._token = token
+        self._token = self._adopted = token
 
     def reject(self) -> None:
         """Forget the token: LS does not accept it."""
         if self._token is not None:
             logger.warning("the token was rejected; taking another")
-        self._token = None
+        self._token = self._adopted = None
         if self._file is not None:
             self._file.unlink(missing_ok=True)
 
@@ -132,6 +134,7 @@ class TokenKeeper:
         self._taken_at = now.timestamp()
         value = str(reply.get("access_token") or "")
         self._token = Token(value, expiry_of(reply, now))
+        self._adopted = None
         self._issued(self._token)
         logger.info(
             "a token was issued",
