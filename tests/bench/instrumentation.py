@@ -39,6 +39,7 @@ from edge.metrics import EdgeMetrics
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
+from edge.prices.lines import PriceLines
 from edge.prices.listeners import CONTRACT, EVERY, PriceListener
 from edge.prices.tape import PriceTape
 from feedmesh.clock import now_ns
@@ -122,7 +123,9 @@ def _messages() -> list[tuple[bytes, bytes, bytes]]:
 async def _edge(metrics: Any) -> float:
     cache, flusher = PriceCache(), Flusher()
     hub = PriceHub(cache, flusher, metrics, lambda: None)
-    bridge = PriceBridge(cast(Any, _Bus()), cache, PriceTape(1000), hub, metrics)
+    bridge = PriceBridge(
+        PriceLines(cast(Any, _Bus())), cache, PriceTape(1000), hub, metrics
+    )
     if isinstance(metrics, Nothing):
         bridge._skew = flusher.meter = cast(Any, metrics)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -143,19 +144,27 @@ class Bus:
         nc: The client of nats-py.
         state: Counters, for metrics and readiness.
         tracer: Traces messages, if that is switched on.
+        apart: Another connection, whose server this one avoids; it does the same.
     """
 
     def __init__(self) -> None:
         self.nc = _Client()
         self.state = BusState()
         self.tracer: Tracer | None = None
+        self.apart: Bus | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._losses: list[Callable[[], None]] = []
         self._pauses = backoff(_FIRST_SECONDS, _CEILING_SECONDS)
 
     @property
     def connected(self) -> bool:
         """Whether messages reach the server now."""
         return self.nc.is_connected
+
+    @property
+    def server(self) -> str | None:
+        """The address of the server that it has, or had, or tried last."""
+        return self.nc.last_server
 
     def check(self) -> str | None:
         """Return what is wrong, for readiness."""
@@ -172,6 +181,10 @@ class Bus:
         That is: the connection came back, or this process read too slowly.
         """
         self._listeners.append(listener)
+
+    def on_lost(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever the connection breaks."""
+        self._losses.append(listener)
 
     async def request(
         self, subject: str, payload: bytes = b"", timeout: float = 5.0
@@ -225,6 +238,8 @@ class Bus:
         self.nc.drop_unwritten()
         if not self.nc.is_closed:
             logger.warning("NATS is away; reconnecting")
+            for listener in self._losses:
+                listener()
 
     async def _on_reconnect(self) -> None:
         self.state.reconnects += 1
@@ -256,21 +271,30 @@ class Bus:
     def _next_server(
         self, pool: list[Server], _: dict[str, Any]
     ) -> tuple[Server, float]:
-        lost = self.nc.last_server
-        first = min(pool, key=lambda each: (each.reconnects, each.uri.netloc == lost))
-        return first, next(self._pauses)
+        avoided = [self.server, self.apart.server if self.apart else None]
+
+        def unwanted(each: Server) -> tuple[int, bool, bool]:
+            lost, taken = (each.uri.netloc == server for server in avoided)
+            return each.reconnects, lost, taken
+
+        return min(pool, key=unwanted), next(self._pauses)
 
 
 @asynccontextmanager
-async def connect_bus(settings: ServiceSettings, name: str) -> AsyncIterator[Bus]:
+async def connect_bus(
+    settings: ServiceSettings, name: str, *, apart_from: Bus | None = None
+) -> AsyncIterator[Bus]:
     """
     Connect to NATS, waiting for it as long as it takes; drain on leaving.
 
     Args:
         settings: Where NATS is and who we are there.
         name: Of the connection, as the server's monitoring shows it.
+        apart_from: A connection that is to have another server, if there is one.
     """
     bus = Bus()
+    if apart_from is not None:
+        bus.apart, apart_from.apart = apart_from, bus
     if settings.otel_exporter_otlp_endpoint is not None:
         bus.tracer = Tracer(
             name,
@@ -314,7 +338,8 @@ async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:
 def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
     password, seed = settings.nats_password, settings.nats_nkey
     options: dict[str, Any] = {
-        "servers": list(settings.nats_url),
+        "servers": _in_turn(bus, settings.nats_url),
+        "dont_randomize": True,
         "name": name,
         "user": settings.nats_user,
         "password": password.get_secret_value() if password else None,
@@ -334,6 +359,13 @@ def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
     if settings.nats_ca_file is not None:
         options["tls"] = ssl.create_default_context(cafile=str(settings.nats_ca_file))
     return options
+
+
+def _in_turn(bus: Bus, urls: tuple[str, ...]) -> list[str]:
+    """Return *urls* in any order, but last the server that is to be avoided."""
+    taken = bus.apart.server if bus.apart else None
+    shuffled = random.sample(urls, len(urls))
+    return sorted(shuffled, key=lambda url: urlsplit(url).netloc == taken)
 
 
 async def _reachable(urls: tuple[str, ...]) -> None:

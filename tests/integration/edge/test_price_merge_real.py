@@ -29,6 +29,7 @@ from edge.metrics import EdgeMetrics
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
+from edge.prices.lines import PriceLines
 from edge.prices.listeners import EVERY, PriceListener, form_of
 from edge.prices.tape import PriceTape
 from feedmesh.bus import Bus, connect_bus
@@ -75,7 +76,9 @@ class World:
         hub = PriceHub(self.cache, Flusher(), metrics, lambda: None)
         sender = Sender(self.outlet)
         hub.subscribe(PriceListener(sender, form_of(sender)), WANTED, EVERY)
-        self.bridge = PriceBridge(edge_bus, self.cache, self.tape, hub, metrics)
+        self.bridge = PriceBridge(
+            PriceLines(edge_bus), self.cache, self.tape, hub, metrics
+        )
         self._writer = Writer(bus)
         self._value = 0
         self._payloads: dict[str, bytes] = {}

@@ -17,6 +17,7 @@ from edge.metrics import EdgeMetrics
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
+from edge.prices.lines import PriceLines
 from edge.prices.tape import PriceTape
 from feedmesh.latencies import LATENCY_BUCKETS, Latencies
 
@@ -118,7 +119,9 @@ async def test_the_last_of_a_read_does_not_speak_for_all() -> None:
     metrics = EdgeMetrics(CollectorRegistry())
     cache = PriceCache()
     hub = PriceHub(cache, Flusher(), metrics, lambda: None)
-    bridge = PriceBridge(cast(Any, Bus()), cache, PriceTape(1000), hub, metrics)
+    bridge = PriceBridge(
+        PriceLines(cast(Any, Bus())), cache, PriceTape(1000), hub, metrics
+    )
     messages = []
     for waited in range(300, 0, -1):
         for subject, payload in price_messages("us", ["A"], late_ns=waited * MS):

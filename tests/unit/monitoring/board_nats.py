@@ -18,7 +18,10 @@ NATS = Board(
             Panel(
                 "Connected",
                 "none",
-                (now("feedmesh_bus_connected", "job", "instance"),),
+                (
+                    now("feedmesh_bus_connected", "job", "instance"),
+                    Query(f"{_EDGE}price_servers", "{{instance}} servers of prices"),
+                ),
             ),
             Panel(
                 "Came back",

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import uuid
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,6 +28,7 @@ from edge.parts import EdgeParts
 from edge.prices.bridge import PriceBridge
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
+from edge.prices.lines import PriceLines
 from edge.prices.tape import PriceTape
 from edge.rest.freshness import GRACE_SECONDS, Freshness
 from edge.settings import Settings
@@ -136,7 +138,8 @@ class _Edge:
         # The announcer asks the hub, and the hub wakes the announcer.
         self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
         hub = PriceHub(cache, flusher, metrics, self._announcer.changed)
-        self._bridge = PriceBridge(bus, cache, tape, hub, metrics)
+        self._lines = PriceLines(bus, _second(settings, bus, name))
+        self._bridge = PriceBridge(self._lines, cache, tape, hub, metrics)
         self.parts = EdgeParts(
             settings=settings,
             bus=bus,
@@ -174,6 +177,7 @@ class _Edge:
         await job_group(
             finished,
             prices=self._bridge.run,
+            lines=self._lines.run,
             news=partial(self.parts.news.run, self._bus),
             status=self.parts.status.run,
             gaps=partial(self.parts.gaps.run, self._bus),
@@ -215,6 +219,16 @@ class _Edge:
             heard = 0 if status.state == "unknown" else 1
             metrics.feed_heard.labels(feed).set(heard)
         metrics.cached.set(len(self.parts.cache))
+        metrics.price_servers.set(self._lines.servers)
+
+
+def _second(
+    settings: Settings, bus: Bus, name: str
+) -> Callable[[], AbstractAsyncContextManager[Bus]] | None:
+    """Return what opens a connection to another server than that of *bus*."""
+    if len(settings.nats_url) < 2:
+        return None
+    return partial(connect_bus, settings, f"edge-{name}-second", apart_from=bus)
 
 
 def _address(name: tuple[str, int]) -> dict[str, object]:

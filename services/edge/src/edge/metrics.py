@@ -72,6 +72,10 @@ class EdgeMetrics:
         self.feed_heard = gauge(
             "feed_heard", "1 while a feed's ingest says how it is, else 0.", "feed"
         )
+        self.price_servers = gauge(
+            "price_servers",
+            "NATS servers that prices come from; 2 where there are several.",
+        )
         self.news_holes = counter(
             "news_holes_total",
             "Times that stored news were gone before they were read.",

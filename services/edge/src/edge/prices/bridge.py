@@ -19,12 +19,12 @@ from time import perf_counter
 from edge.metrics import EdgeMetrics
 from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
+from edge.prices.lines import PriceLines
 from edge.prices.merge import PriceMerge
 from edge.prices.reading import UpdateReader, published_ns
 from edge.prices.tape import PriceTape
 from edge.prices.updates import Update
 from edge.stream.messages import Gap, encode
-from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
@@ -59,13 +59,13 @@ class PriceBridge:
 
     def __init__(
         self,
-        bus: Bus,
+        lines: PriceLines,
         cache: PriceCache,
         tape: PriceTape,
         hub: PriceHub,
         metrics: EdgeMetrics,
     ) -> None:
-        self._bus = bus
+        self._lines = lines
         self._cache = cache
         self._merge = PriceMerge(cache, tape)
         self._hub = hub
@@ -81,7 +81,6 @@ class PriceBridge:
         self._swept_whole = False
         self._doubt = asyncio.Event()
         self.warm = asyncio.Event()
-        bus.on_doubt(self._doubt.set)
 
     @property
     def current(self) -> bool:
@@ -90,7 +89,7 @@ class PriceBridge:
 
     async def run(self) -> None:
         """Subscribe, warm the cache, then heal it for ever."""
-        await self._bus.nc.open_lane(subjects.ALL_PRICES, self._live)
+        await self._lines.open(self._live, self._doubt.set)
         pauses = backoff(0.05, _SWEEP_SECONDS)
         while True:
             # After a doubt, only a whole sweep restores trust.
@@ -120,15 +119,18 @@ class PriceBridge:
         self._skew.show(self._metrics.clock_skew, perf_counter())
 
     async def _sweep(self) -> None:
-        state = await stream_state(self._bus, PRICES)
+        bus = self._lines.bus
+        state = await stream_state(bus, PRICES)
         if state.identity != self._identity or state.last < self._read_to:
             self._identity = state.identity
             self._read_to = 0
             self._merge.recreated()
-        stored = await self._stored_until(state.last)
+        stored = await self._stored_until(bus, state.last)
         # What was sent live before this answer has been taken once it is here, so no
         # stored value overtakes the live ones before it.
-        await self._bus.flush()
+        await bus.flush()
+        if bus is not self._lines.bus:
+            raise BusError("what comes live comes from another server now")
         for start in range(0, len(stored), _SWEEP_SLICE):
             now = now_ns()
             for message in stored[start : start + _SWEEP_SLICE]:
@@ -142,7 +144,7 @@ class PriceBridge:
             self.warm.set()
             logger.info("cache is warm", extra={"symbols": len(self._cache)})
 
-    async def _stored_until(self, last: int) -> list[StoredMessage]:
+    async def _stored_until(self, bus: Bus, last: int) -> list[StoredMessage]:
         """
         Return what the stream has up to number *last* and we have not yet read.
 
@@ -154,7 +156,7 @@ class PriceBridge:
             return stored
         batch = _CALM_BATCH if self.current else _BATCH
         first = self._read_to + 1
-        async for message in read_from(self._bus, PRICES, first, batch=batch):
+        async for message in read_from(bus, PRICES, first, batch=batch):
             stored.append(message)
             if message.sequence >= last:
                 break
