@@ -25,10 +25,8 @@ from feedmesh.fast_lane import Lane, LaneMessage
 __all__ = ["PriceLines"]
 
 # One server may be behind the other by so much.
-_APART_SECONDS = 1.0
+_APART_SECONDS = 0.25
 _MOST_KEPT = 50_000
-# What the other one brings so long after us may be what we have heard.
-_LATE_SECONDS = 0.25
 # What has brought nothing for so long, while the other one did, is cut off, or stuck.
 _SILENT_SECONDS = 0.5
 
@@ -134,7 +132,7 @@ class PriceLines:
             return
         line.keep(messages, now, self._heard_at)
         if self._behind_since is None:
-            if now - self._heard_at > _LATE_SECONDS:
+            if now - self._heard_at > _APART_SECONDS:
                 self._behind_since = now
         elif now - self._behind_since > _SILENT_SECONDS:
             self._listen_to(line)
