@@ -80,6 +80,19 @@ class _Client(LaneClient):
             raise NatsError("nats: the server offers no TLS")
         await super()._process_info(info, initial_connection)
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """
+        Write what waits; a socket that is closed takes nothing, as if lost on the way.
+
+        nats-py writes inside of whoever publishes, once its own task for that has
+        ended, and lets the error of the socket out there.
+        """
+        try:
+            return await super()._flush_pending(force_flush)
+        except (OSError, RuntimeError) as error:
+            # The latter is uvloop's, of a socket that is closed already.
+            logger.debug("NATS client: %s", error)
+
     def drop_unwritten(self) -> None:
         """
         Forget what had not been written when the connection broke.

@@ -167,7 +167,13 @@ async def job_group(stop: asyncio.Event, **jobs: Job) -> None:
 
 
 async def _never_return(name: str, job: Job) -> None:
-    await job()
+    try:
+        await job()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # A future that somebody else has cancelled; a group takes no notice of that.
     raise RuntimeError(f"{name} ended although nothing asked it to")
 
 

@@ -10,6 +10,7 @@ uses, loses messages after a slow-consumer episode and does not notice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -176,7 +177,7 @@ async def read_page(
     except TimeoutError:
         raise BusError(f"stream {stream} did not answer") from None
     finally:
-        if not bus.nc.is_closed:
+        with contextlib.suppress(NatsError):
             await bus.nc.close_lane(lane)
 
 

@@ -6,10 +6,11 @@ import asyncio
 from functools import partial
 
 import pytest
+import uvloop
 from nats_process import NatsProcess
 
 from feedmesh import subjects
-from feedmesh.bus import Bus
+from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
 from feedmesh.ingest.epoch import Claim, claim_epoch
 from feedmesh.ingest.log_entry import LogEntry, LogMessage
@@ -101,6 +102,36 @@ async def test_a_flush_that_nobody_waits_for_does_no_harm(bus: Bus) -> None:
         await asyncio.wait([flushing])
 
     await bus.flush()
+
+
+async def use_a_closed_socket(server: NatsProcess) -> None:
+    """Publish and ask in the instant between a socket's end and its being noticed."""
+    async with connect_bus(server.settings(), "test") as bus:
+        flusher, transport = bus.nc._flusher_task, bus.nc._transport
+        assert flusher is not None
+        assert transport is not None
+        flusher.cancel()
+        await asyncio.wait([flusher])
+        transport.close()  # type: ignore[no-untyped-call] # it has no types
+        await bus.publish("prices.us.S", b"1")
+        with pytest.raises(BusError):
+            await bus.request("nobody", timeout=0.2)
+
+
+async def test_a_socket_that_closes_ends_nothing_else(
+    nats_server: NatsProcess,
+) -> None:
+    # As services do; only uvloop objects to it.
+    await asyncio.to_thread(lambda: uvloop.run(use_a_closed_socket(nats_server)))
+
+
+async def test_without_a_guard_the_error_of_the_socket_comes_out(
+    nats_server: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control."""
+    monkeypatch.delattr("feedmesh.bus._Client._flush_pending")
+    with pytest.raises((RuntimeError, OSError)):
+        await asyncio.to_thread(lambda: uvloop.run(use_a_closed_socket(nats_server)))
 
 
 async def test_a_later_claim_has_a_higher_epoch(bus: Bus) -> None:

@@ -6,7 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
+import pytest
+from faults.proxy import run_proxy
 from nats_process import NatsProcess
 
 from feedmesh import subjects
@@ -15,6 +18,7 @@ from feedmesh.ingest.beat import RETURN_SECONDS, SILENCE_SECONDS
 from feedmesh.ingest.epoch import claim_epoch, last_claim
 from feedmesh.ingest.leadership import Leadership
 from feedmesh.ingest.term import Term
+from feedmesh.settings import ServiceSettings
 from feedmesh.streams import NEWS, ensure_streams
 
 
@@ -337,6 +341,39 @@ async def test_nobody_claims_without_streams(nats_server: NatsProcess) -> None:
         await ensure_streams(bus.nc.jetstream())
         await clock(replica.leads)
         await replica.leave()
+
+
+async def test_it_is_told_when_no_claim_is_taken(
+    nats_server: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedmesh.ingest.leadership._REFUSED_SECONDS", 0.5)
+    async with replicas(nats_server) as (first, second):
+        js = first.bus.nc.jetstream()
+        await js.delete_stream(NEWS)
+        await first.vanish()
+        async with asyncio.timeout(20):
+            while "does not take a claim" not in (second.leadership.problem() or ""):
+                await asyncio.sleep(0.01)
+        await ensure_streams(js)
+        await clock(second.leads)
+        assert second.leadership.problem() is None
+
+
+async def test_a_slow_way_to_nats_keeps_nobody_from_leading(
+    nats_server: NatsProcess,
+) -> None:
+    """Who waits for an answer for as long as a silence lasts was not asleep."""
+    address = urlsplit(nats_server.url)
+    async with run_proxy(address.port or 0) as proxy:
+        url = f"nats://127.0.0.1:{proxy.port}"
+        async with connect_bus(ServiceSettings(nats_url=(url,)), "slow") as bus:
+            await ensure_streams(bus.nc.jetstream())
+            proxy.set(latency=SILENCE_SECONDS / 2)
+            replica = Replica(bus)
+            replica.start()
+            await clock(replica.leads)
+            proxy.heal()
+            await replica.vanish()
 
 
 async def test_a_message_of_nonsense_is_no_leader(nats_server: NatsProcess) -> None:

@@ -61,10 +61,8 @@ class HeirPauses:
 
     def __call__(self, slow: bool) -> Iterator[float]:
         """Return a series of pauses, in seconds."""
-        return self._quick() if slow else usual_pauses(False)
-
-    def _quick(self) -> Iterator[float]:
+        # It may refuse us, or just close the connection: LS does the latter.
         pauses = backoff(0.25, 12.0)
         while asyncio.get_running_loop().time() < self._until:
             yield next(pauses)
-        yield from usual_pauses(True)
+        yield from usual_pauses(slow)

@@ -32,7 +32,7 @@ from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
 from feedmesh.errors import BusError
-from feedmesh.ingest.beat import decode_beat
+from feedmesh.ingest.beat import BEAT_SECONDS, decode_beat
 from feedmesh.ingest.epoch import claim_epoch
 from feedmesh.ingest.reign import Reign, Voice
 from feedmesh.ingest.standing import Standing
@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 _HEARD_SECONDS = 1.0
 _STANDING_SECONDS = 10.0
+# An election of the stream's servers takes seconds; longer, somebody must know.
+_REFUSED_SECONDS = 10.0
 
 
 async def _nothing() -> None:
@@ -95,10 +97,14 @@ class Leadership:
         )
         self._standing = Standing(feed, name, lambda: bus.connected, shared)
         self._reign: Reign | None = None
+        # Since when nobody leads and our claim is not taken.
+        self._refused_since: float | None = None
         bus.on_doubt(self.doubt)
 
     def problem(self) -> str | None:
-        """Return why this is no replica of use yet; standing by is of use."""
+        """Return why this is no replica of use; standing by is of use."""
+        if self._refused_for() > _REFUSED_SECONDS:
+            return "nobody leads, and the stream does not take a claim"
         reign = self._reign
         fit = self._standing.heard_one if reign is None else reign.term.working
         return None if fit else "waiting for the streams"
@@ -147,12 +153,12 @@ class Leadership:
         jobs = job_group(asyncio.Event(), stand_by=stand_by, answer=answer)
         standing = asyncio.ensure_future(jobs)
         known = self._standing
+        term = Term()
         try:
             known.begin()
             pauses = backoff(0.05, 1.0)
             while True:
                 await known.until(lambda: known.named or known.silent(), standing)
-                term = Term()
                 if known.named:
                     logger.info("named as the heir", extra={"feed": self._feed})
                     return term
@@ -160,11 +166,20 @@ class Leadership:
                     return term
                 await asyncio.sleep(next(pauses))
         finally:
-            standing.cancel()
-            await asyncio.wait([standing], timeout=_STANDING_SECONDS)
-            if not standing.done():
+            await self._end(standing, term)
+
+    async def _end(self, standing: asyncio.Future[None], term: Term) -> None:
+        standing.cancel()
+        now = asyncio.get_running_loop().time
+        ends = now() + _STANDING_SECONDS
+        while not standing.done():
+            if now() > ends:
                 # A process that ends is started again; one that hangs never leads.
                 raise RuntimeError("standing by did not end")
+            if term.granted.is_set():
+                # Or a third one would think that nobody leads.
+                await self._voice.lead(term, "leading")
+            await asyncio.wait([standing], timeout=BEAT_SECONDS)
 
     async def _answer(self, prepare: Job) -> None:
         """Be ready for a leader that asks for an heir, and tell it, for ever."""
@@ -183,6 +198,7 @@ class Leadership:
         """Have *term* granted; False if that must be tried again."""
         known = self._standing
         last = known.claim()
+        looking = asyncio.create_task(known.look(), name="look")
         try:
             if not known.left:
                 # Short of time ourselves, we may not have read yet that it leads.
@@ -191,13 +207,28 @@ class Leadership:
                 self._bus, self._feed, after=known.highest, last=last, still=still
             )
         except BusError as error:
-            logger.debug("%s", error)
+            self._was_refused(error)
             if known.last is not None and last is not None:
                 # What it said of its claim may hold no more.
                 known.last = msgspec.structs.replace(known.last, token=0)
             return False
+        finally:
+            looking.cancel()
+        self._refused_since = None
         term.grant(claim, known.last)
         return True
+
+    def _was_refused(self, error: BusError) -> None:
+        logger.debug("%s", error)
+        before = self._refused_for()
+        if self._refused_since is None:
+            self._refused_since = asyncio.get_running_loop().time()
+        if before <= _REFUSED_SECONDS < self._refused_for():
+            logger.warning("nobody leads, and the stream does not take a claim")
+
+    def _refused_for(self) -> float:
+        since = self._refused_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     # Leading.
 
@@ -270,6 +301,8 @@ class Leadership:
             return
         reign = self._reign
         if reign is None:
+            if beat.state == "leading":
+                self._refused_since = None
             self._standing.heard(beat)
             return
         ours = reign.term.claim.epoch

@@ -104,6 +104,16 @@ class Standing:
             self._silence.deaf(now)
         return self._silence.enough(now)
 
+    async def look(self) -> None:
+        """
+        Look for silence, for ever, while something else is waited for.
+
+        Who does not look seems to have been asleep, and that counts for nothing.
+        """
+        while True:
+            self.silent()
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def until(
         self, due: Callable[[], bool], standing: asyncio.Future[None] | None = None
     ) -> None:
