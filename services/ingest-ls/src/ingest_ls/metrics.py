@@ -36,12 +36,12 @@ class LsMetrics:
         )
         self.spool_bytes = Gauge(
             "feedmesh_ingest_ls_spool_bytes",
-            "How large the file is in which they wait.",
+            "How many bytes of the disk they take.",
             registry=registry,
         )
         self.spool_limit = Gauge(
             "feedmesh_ingest_ls_spool_limit_bytes",
-            "How large it may become.",
+            "How many they may take.",
             registry=registry,
         )
         self.spool_torn = Gauge(
@@ -51,7 +51,7 @@ class LsMetrics:
         )
         self.spool_failed = Gauge(
             "feedmesh_ingest_ls_spool_failed",
-            "Records that the disk did not take.",
+            "Records that the disk did not take, or did not keep.",
             registry=registry,
         )
 

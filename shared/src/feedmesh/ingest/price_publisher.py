@@ -196,7 +196,7 @@ class PricePublisher:
         """Send the last *count* messages again, as they were."""
         kept = list(self._kept)
         for number, (subject, payload) in enumerate(kept[max(0, len(kept) - count) :]):
-            if number % _RESENDS_PER_TURN == 0:
+            if number and number % _RESENDS_PER_TURN == 0:
                 await asyncio.sleep(0)
             if not await self._publish(subject, payload):
                 return
@@ -208,7 +208,8 @@ class PricePublisher:
     async def _resend(self) -> bool:
         """Send what is noted; return whether there was no need to stop."""
         for count, (state, version) in enumerate(self._due()):
-            if count % _RESENDS_PER_TURN == 0:
+            # Not before the first: what comes meanwhile must be sent later, too.
+            if count and count % _RESENDS_PER_TURN == 0:
                 await asyncio.sleep(0)
             if not self._bus.connected or self._sent.waiting >= _WINDOW:
                 return False

@@ -1,11 +1,15 @@
 """
 What waits for NATS, on disk: in order, bounded, and there after a crash.
 
-One file. A header says where the first record begins that is still waited for; each
-record has its length and a checksum in front. Records are only ever appended; what
-was delivered is marked in the header; once nothing is left, the file is cut to its
-header. So a crash leaves a valid spool at any instant: a record that was written in
-part is the last one, its checksum is wrong, and it is cut off.
+One file (`spool_file`). Records are only ever appended; what was delivered is marked in
+the header; once nothing is left, the file is cut to its header. So a crash leaves a
+valid spool at any instant: a record that was written in part is the last one, its
+checksum is wrong, and it is cut off.
+
+A spool that is filled while it is drained may never be empty. So once the file is as
+large as what may wait, and half of it is delivered, the rest is copied to a new file
+that takes the place of the old one: each byte once, on average. The file takes twice
+the bound at worst, and for the moment of the copy both take three times.
 
 Records are handed to the kernel at once, so they survive the end of the process, and
 forced to the disk once a second at most (:meth:`Spool.sync`), so that a power cut costs
@@ -17,24 +21,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import errno
 import logging
 import os
-import struct
-import zlib
 from pathlib import Path
 
 from feedmesh.errors import SpoolError
+from feedmesh.ingest.spool_file import (
+    HEADER_BYTES,
+    MAX_RECORD,
+    mark,
+    marked,
+    open_alone,
+    pack_record,
+    packed_size,
+    read_record,
+    replace,
+    survey,
+)
 
 
 __all__ = ["Spool"]
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"FMSPOOL1"
-_HEADER = struct.Struct("<8sQ")
-_RECORD = struct.Struct("<II")
-_MAX_RECORD = 16 * 1024 * 1024
 _SYNC_SECONDS = 1.0
 
 
@@ -44,32 +54,39 @@ class Spool:
 
     Args:
         path: Its file; made if it is not there. One process at a time.
-        max_bytes: How large the file may grow.
+        max_bytes: How many bytes may wait.
         max_items: How many records may wait.
 
     Attributes:
         recovered: Records that an earlier process has left here.
-        torn: Records that were cut off since they were written in part.
-        failed: Records that the disk did not take, for whatever reason.
+        torn: Ends of the file that were cut off since they were written in part.
+        failed: Records that the disk did not take or did not keep, for whatever reason.
 
     Raises:
-        SpoolError: If the file cannot be had.
+        SpoolError: If the file cannot be had, or is something else than a spool.
     """
 
     def __init__(
         self, path: Path, max_bytes: int, *, max_items: int = 1_000_000
     ) -> None:
+        self._path = path
         self._max_bytes = max_bytes
         self._max_items = max_items
         self.torn = 0
         self.failed = 0
-        self._file = _open(path)
+        self._refusing = False
+        self._first = self._end = HEADER_BYTES
+        self._count = 0
+        # Where damage begins, and where the next record does.
+        self._holes: dict[int, int] = {}
+        self._compact_from = 0
+        self._unsynced = False
+        self._file = open_alone(path)
         try:
-            self._first, self._end, self._count = self._recover()
+            self._recover()
         except OSError as error:
             os.close(self._file)
             raise SpoolError(f"{path.name}: {error.strerror}") from None
-        self._unsynced = False
         self.recovered = self._count
         if self._count or self.torn:
             logger.warning(
@@ -82,27 +99,27 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """How large the file is."""
-        return self._end
+        """How many bytes of the file wait; its header is always one of them."""
+        return HEADER_BYTES + self._end - self._first
 
     def append(self, record: bytes) -> bool:
-        """Add *record* at the end; False if there is no room for it."""
-        size = _RECORD.size + len(record)
-        if self._end + size > self._max_bytes or self._count >= self._max_items:
+        """Add *record*, which is not empty, at the end; False if there is no room."""
+        size = packed_size(record)
+        if not (0 < len(record) <= MAX_RECORD and self._has_room(size)):
             return False
-        data = _RECORD.pack(len(record), zlib.crc32(record)) + record
         try:
-            written = os.pwrite(self._file, data, self._end)
-            if written != len(data):
-                raise OSError("the record was written in part")
+            if os.pwrite(self._file, pack_record(record), self._end) != size:
+                raise OSError(errno.ENOSPC, "the record was written in part")
         except OSError as error:
             self.failed += 1
-            if self.failed == 1:
-                logger.error("the spool cannot be written: %s", error.strerror or error)
+            if not self._refusing:
+                logger.error("the spool cannot be written: %s", error.strerror)
+            self._refusing = True
             # What was written in part must not stand in front of the next record.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._end)
             return False
+        self._refusing = False
         self._end += size
         self._count += 1
         self._unsynced = True
@@ -112,33 +129,33 @@ class Spool:
         """
         Return the oldest records, up to *limit*; they stay until they are dropped.
 
+        Damaged ones are passed over, and counted no longer: there may be none.
+
         Raises:
             SpoolError: If the file cannot be read.
         """
         records: list[bytes] = []
         at = self._first
         try:
-            while at < self._end and len(records) < limit:
-                record = self._read(at)
+            while len(records) < limit and (at := self._past(at)) < self._end:
+                record = read_record(self._file, at)
                 if record is None:
-                    raise SpoolError("a record of the spool is damaged")
+                    self._pass_over(at, len(records))
+                    continue
                 records.append(record)
-                at += _RECORD.size + len(record)
+                at += packed_size(record)
         except OSError as error:
             raise SpoolError(f"the spool cannot be read: {error.strerror}") from None
         return records
 
     def drop(self, records: list[bytes]) -> None:
         """Note that the oldest records, which are *records*, were delivered."""
-        self._first += sum(_RECORD.size + len(record) for record in records)
+        for record in records:
+            self._first = self._past(self._first) + packed_size(record)
         self._count -= len(records)
-        if self._count == 0:
-            self._first = self._end = _HEADER.size
         # Unmarked they would only be delivered again.
         with contextlib.suppress(OSError):
-            if self._count == 0:
-                os.ftruncate(self._file, _HEADER.size)
-            self._mark(self._first)
+            self._note()
         self._unsynced = True
 
     async def run(self) -> None:
@@ -162,62 +179,81 @@ class Spool:
         self.sync()
         os.close(self._file)
 
-    def _recover(self) -> tuple[int, int, int]:
-        """Return where the first record begins, where the last ends, and how many."""
+    def _has_room(self, size: int) -> bool:
+        if self.size + size > self._max_bytes or self._count >= self._max_items:
+            return False
+        delivered = self._first - HEADER_BYTES
+        if self._end + size <= self._max_bytes or delivered < self.size:
+            return True
+        return delivered >= self._compact_from and self._compact()
+
+    def _compact(self) -> bool:
+        """Give back what was delivered; False if the disk has no room for that."""
+        at = self._first
+        spans = []
+        for damage, behind in (*sorted(self._holes.items()), (self._end, self._end)):
+            if damage >= self._first:
+                spans.append((at, damage))
+                at = behind
+        try:
+            self._end = replace(self._file, self._path, spans)
+        except OSError as error:
+            self.failed += 1
+            logger.error("the spool cannot be made shorter: %s", error.strerror)
+            # To copy in vain costs as much, so not with every record.
+            self._compact_from = self._first + self._max_bytes // 8
+            return False
+        self._start_over()
+        return True
+
+    def _recover(self) -> None:
+        """Find out where the first record begins, where the last ends, and how many."""
         size = os.fstat(self._file).st_size
-        header = os.pread(self._file, _HEADER.size, 0)
-        first = _HEADER.size
-        if len(header) == _HEADER.size and header.startswith(_MAGIC):
-            first = max(first, _HEADER.unpack(header)[1])
-        else:
-            self.torn += 1 if size else 0
-            os.ftruncate(self._file, 0)
-            self._mark(first)
-        end, count = self._scan(first)
-        if count == 0:
-            # All was delivered, or a power cut has kept a header of before.
-            first = _HEADER.size
-            end, count = self._scan(first)
-            self._mark(first)
-        if end < size:
+        first = marked(self._file) or 0
+        if HEADER_BYTES < first < size and read_record(self._file, first) is not None:
+            self._first = first
+        # Else all was delivered, or a power cut has kept a header of before.
+        if self._look(self._first, 0, size):
             self.torn += 1
-        os.ftruncate(self._file, end)
-        return first, end, count
+        self._note()
 
-    def _scan(self, at: int) -> tuple[int, int]:
-        """Return where the whole records from *at* on end, and how many they are."""
-        count = 0
-        while (record := self._read(at)) is not None:
-            at += _RECORD.size + len(record)
-            count += 1
-        return at, count
+    def _pass_over(self, at: int, before: int) -> None:
+        """Go on behind the damage *at*, in front of which *before* records wait."""
+        if self._look(at, before, self._end):
+            self.failed += 1
+        if self._count == 0:
+            self._note()
 
-    def _mark(self, first: int) -> None:
-        os.pwrite(self._file, _HEADER.pack(_MAGIC, first), 0)
+    def _look(self, at: int, before: int, size: int) -> bool:
+        """Count what waits from *at* on; return whether damage was cut off the end."""
+        found = survey(self._file, at, size)
+        self._end = found.end
+        self._count = before + found.records
+        self._holes |= found.holes
+        self.failed += len(found.holes)
+        lost = sum(behind - damage for damage, behind in found.holes.items())
+        if lost:
+            logger.error("bytes of the spool are damaged", extra={"bytes": lost})
+        if cut := max(0, size - found.end):
+            logger.error("bytes were cut off the spool", extra={"bytes": cut})
+        os.ftruncate(self._file, self._end)
+        return cut > 0
 
-    def _read(self, at: int) -> bytes | None:
-        """Return the record at *at*; None if there is no whole one."""
-        head = os.pread(self._file, _RECORD.size, at)
-        if len(head) < _RECORD.size:
-            return None
-        length, checksum = _RECORD.unpack(head)
-        if length > _MAX_RECORD:
-            return None
-        record = os.pread(self._file, length, at + _RECORD.size)
-        if len(record) < length or zlib.crc32(record) != checksum:
-            return None
-        return record
+    def _past(self, at: int) -> int:
+        """Return where the record begins that is the first at or behind *at*."""
+        while at in self._holes:
+            at = self._holes[at]
+        return at
 
+    def _note(self) -> None:
+        """Mark in the file where the first record begins; cut it if there is none."""
+        if self._count == 0:
+            self._end = HEADER_BYTES
+            self._start_over()
+            os.ftruncate(self._file, HEADER_BYTES)
+        mark(self._file, self._past(self._first))
 
-def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(f"{path.name}: {error.strerror}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise SpoolError(f"{path.name} is in use by another process") from None
-    return file
+    def _start_over(self) -> None:
+        self._first = HEADER_BYTES
+        self._holes.clear()
+        self._compact_from = 0
