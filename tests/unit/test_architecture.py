@@ -46,7 +46,7 @@ def test_the_shared_package_knows_no_service() -> None:
 
 
 def test_pure_parts_do_no_io() -> None:
-    pure = ["messages", "prices", "news", "digits", "symbols", "subjects"]
+    pure = ["messages", "prices", "newest", "news", "digits", "symbols", "subjects"]
     pure += ["backoff", "clock", "errors", "ingest/subscriptions"]
     pure += ["ingest/confirmations"]
     files = imported(ROOT / "shared/src/feedmesh")

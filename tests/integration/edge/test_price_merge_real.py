@@ -3,8 +3,9 @@ The merge of live prices and stored ones, with a real nats-server in between.
 
 A writer publishes and never stops for long, the edge's connection is cut, bytes vanish,
 values reach the stream alone, come twice or in the wrong order, the stream is made
-anew, another writer takes over. Whatever happened: the cache ends with the newest
-value of each symbol, and whoever wants every update got it or was told of a gap.
+anew, another writer takes over, the one before says something late. Whatever happened:
+the cache ends with the newest value of each symbol, and whoever wants every update got
+it or was told of a gap.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from edge.prices.cache import PriceCache
 from edge.prices.hub import PriceHub
 from edge.prices.lines import PriceLines
 from edge.prices.listeners import EVERY, PriceListener, form_of
+from edge.prices.merge import PriceMerge
 from edge.prices.tape import PriceTape
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.messages import decode_head
@@ -40,6 +42,8 @@ from feedmesh.streams import PRICES, definitions
 
 SYMBOLS = ["AAPL", "MSFT", "TSLA", "NVDA", "AMZN"]
 WANTED = SYMBOLS[:2]
+# A value that no client must be shown.
+NEVER = 0
 
 
 class Outlet:
@@ -153,10 +157,26 @@ class World:
         await self.all_again()
 
     async def another_writer(self) -> None:
+        self._take_over()
+        await self.some()
+
+    async def woken(self) -> None:
+        """The writer before writes once more, of what the next one has not written."""
+        before = self._writer
+        self._take_over()
+        await self.publish("AAPL", self.message("AAPL"))
+        async with asyncio.timeout(10):
+            while self.cached()["AAPL"] != self.newest()["AAPL"]:
+                await asyncio.sleep(0.01)
+        _, late = before.message("MSFT", last_price=str(NEVER))
+        await self.publish("MSFT", late)
+        # The next one puts back what it knows, as soon as the other one has gone.
+        await self.publish("MSFT", self.message("MSFT"))
+
+    def _take_over(self) -> None:
         epoch = self._writer.epoch + 1
         self._writer = Writer(self.bus)
         self._writer.epoch = epoch
-        await self.some()
 
     # What must be.
 
@@ -222,6 +242,7 @@ TROUBLES: dict[str, Callable[[World], Coroutine[Any, Any, None]]] = {
     "swapped": World.swapped,
     "made anew": World.made_anew,
     "another writer": World.another_writer,
+    "woken": World.woken,
 }
 
 
@@ -314,3 +335,29 @@ async def test_without_the_gaps_the_client_was_told_too_much(
     silent = [message for message in world.outlet.told if message["type"] != "gap"]
     assert len(silent) < len(world.outlet.told)
     assert world.truth.untrue(silent)
+
+
+async def shown_of_a_woken_writer(nats_server: NatsProcess, bus: Bus) -> int:
+    """Return how often the client was shown what a writer said that was replaced."""
+    async with run_world(nats_server, bus) as world:
+        for _ in range(5):
+            await world.some()
+            await world.woken()
+        await world.ends_well()
+    told = [m for m in world.outlet.told if m["type"] == "price_update"]
+    return [message["last_price"] for message in told].count(NEVER)
+
+
+async def test_what_a_woken_writer_says_is_never_shown(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    assert await shown_of_a_woken_writer(nats_server, bus) == 0
+
+
+async def test_without_the_epochs_it_would_be(
+    nats_server: NatsProcess, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+    monkeypatch.setattr(PriceMerge, "_is_over", lambda *_: False)
+
+    assert await shown_of_a_woken_writer(nats_server, bus) > 0

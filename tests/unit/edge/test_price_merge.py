@@ -3,8 +3,9 @@ Prices in every order in which they can arrive: live, from the stream, lost, twi
 
 A writer publishes; the wire may lose, repeat and reorder; the stream keeps the newest
 of each symbol, can be made anew, and is read now and then; another writer may take
-over. Whatever happens, the cache must end with the newest values, and whoever wants
-every update must get each of them or be told that it does not.
+over, and the one before it may wake once more. Whatever happens, the cache must end
+with the newest values, and whoever wants every update must get each of them or be told
+that it does not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ steps = st.lists(
         st.sampled_from(
             ("publish",) * 6
             + ("live",) * 6
-            + ("drop", "repeat", "swap", "sweep", "takeover", "recreate", "resend")
+            + ("drop", "repeat", "swap", "sweep", "recreate", "resend")
+            + ("takeover", "woken")
         ),
         st.integers(0, 5),
     ),
@@ -53,7 +55,7 @@ class World:
     """One writer at a time, one wire, one stream, one edge, one client."""
 
     def __init__(self) -> None:
-        self.version = (1, 0)
+        self.version = self.over = (1, 0)
         self.published: list[Update] = []
         self.stream: dict[str, Update] = {}
         self.wire: list[Update] = []
@@ -63,13 +65,14 @@ class World:
         # What a client has heard that wants every update of A and B.
         self.heard: list[Update] = []
         self.told = False
+        # The highest epoch that the edge has heard of.
+        self.epoch = 0
 
     def publish(self, number: int) -> None:
         self.version = (self.version[0], self.version[1] + 1)
         message = update(SYMBOLS[number % 3], self.version)
         self.published.append(message)
-        self.stream[message.symbol] = message
-        self.wire.append(message)
+        self._write(message)
 
     def live(self, _: int = 0) -> None:
         if self.wire:
@@ -88,36 +91,55 @@ class World:
             self.wire[0], self.wire[1] = self.wire[1], self.wire[0]
 
     def sweep(self, _: int = 0) -> None:
-        read = sorted(self.stream.values(), key=lambda m: m.version)
+        read = list(self.stream.values())
         # What was sent before the answer is taken before the answer.
         while self.wire:
             self.live()
         for message in read:
             stored = update(message.symbol, message.version)
+            self.epoch = max(self.epoch, stored.version[0])
             if self.merge.stored(stored):
                 self._hear(stored)
         if self.merge.swept():
             self.told = True
 
     def takeover(self, _: int) -> None:
-        self.version = (self.version[0] + 1, 0)
+        self.over, self.version = self.version, (self.version[0] + 1, 0)
+
+    def woken(self, number: int) -> None:
+        """The writer before this one says what it has not said yet, and is no more."""
+        symbol = SYMBOLS[number % 3]
+        known = any(message.symbol == symbol for message in self.published)
+        if known and self.over[0] < self.version[0]:
+            self.over = (self.over[0], self.over[1] + 1)
+            self._write(update(symbol, self.over))
 
     def recreate(self, _: int) -> None:
         self.stream.clear()
         self.merge.recreated()
 
     def resend(self, number: int) -> None:
-        """The writer sends its newest state of a symbol again, as it was."""
+        """The writer sends its newest state of a symbol again, if it is its own."""
         symbol = SYMBOLS[number % 3]
         newest = [m for m in self.published if m.symbol == symbol][-1:]
         for message in newest:
-            self.stream[symbol] = message
-            self.wire.append(message)
+            if message.version[0] == self.version[0]:
+                self._write(message)
+            else:
+                self.publish(number)
+
+    def _write(self, message: Update) -> None:
+        # The stream keeps the order in which it was written to.
+        self.stream.pop(message.symbol, None)
+        self.stream[message.symbol] = message
+        self.wire.append(message)
 
     def _take(self, message: Update) -> None:
         fresh = update(message.symbol, message.version)
         new, lost = self.merge.live(fresh)
         self.told = self.told or lost
+        assert not new or fresh.version[0] >= self.epoch
+        self.epoch = max(self.epoch, fresh.version[0])
         if new:
             self._hear(fresh)
 
@@ -150,7 +172,8 @@ def test_the_cache_ends_with_the_newest_and_losses_are_told(
     assert versions == sorted(set(versions))
     if not world.told:
         due = [m.version for m in world.published if m.symbol in "AB"]
-        assert [m.version for m in world.heard] == due
+        # Before anybody has heard of another writer, a woken one is the only one.
+        assert [m.version for m in world.heard if m.version in due] == due
 
 
 def resumed(seed: int, *, trust: bool) -> tuple[list[str], int]:
@@ -248,3 +271,64 @@ def test_the_tape_gives_what_came_after_or_nothing(
     missed = tape.since(PricePosition("test", *position), {"A"})
 
     assert (None if missed is None else [m.version[1] for m in missed]) == expected
+
+
+class Edge:
+    """A cache that has heard A and B of one writer, and A of the next."""
+
+    def __init__(self) -> None:
+        self.cache = PriceCache()
+        self.merge = PriceMerge(self.cache, PriceTape(100))
+        self.merge.live(update("A", (1, 1)))
+        self.merge.live(update("B", (1, 2)))
+        self.merge.live(update("A", (2, 1)))
+
+    def shown(self) -> dict[str, tuple[int, int]]:
+        entries = {symbol: self.cache.entry(symbol) for symbol in SYMBOLS}
+        return {symbol: e.version for symbol, e in entries.items() if e is not None}
+
+
+def test_what_a_replaced_writer_says_live_is_dropped() -> None:
+    edge = Edge()
+    late = [update("B", (1, 3)), update("C", (1, 4))]
+
+    assert edge.merge.live_all(late) == ([], 0)
+    assert [edge.merge.live(each).new for each in late] == [False, False]
+    assert edge.shown() == {"A": (2, 1), "B": (1, 2)}
+    news, count = edge.merge.live_all([update("B", (2, 2))])
+    assert ([m.version for m in news], count) == ([(2, 2)], 1)
+
+
+def test_what_a_replaced_writer_had_stored_is_shown() -> None:
+    edge = Edge()
+
+    assert edge.merge.stored(update("B", (1, 5)))
+    assert edge.merge.stored(update("C", (1, 6)))
+    assert not edge.merge.stored(update("A", (2, 1)))
+    assert edge.shown() == {"A": (2, 1), "B": (1, 5), "C": (1, 6)}
+
+
+def test_what_it_stored_behind_the_next_writer_is_not() -> None:
+    edge = Edge()
+    edge.merge.stored(update("A", (2, 1)))
+    edge.merge.swept()
+
+    assert not edge.merge.stored(update("C", (1, 6)))
+    # A stream that was made anew is read from its start.
+    edge.merge.recreated()
+    assert edge.merge.stored(update("C", (1, 6)))
+
+
+def test_a_writer_of_which_only_the_stream_told_replaces_the_one_before() -> None:
+    edge = Edge()
+    edge.merge.stored(update("A", (3, 7)))
+
+    assert edge.merge.live_all([update("B", (2, 2))]) == ([], 0)
+    assert edge.merge.live(update("B", (2, 2))) == (False, False)
+    assert edge.merge.swept() == ["test"]
+
+
+def test_the_writer_of_one_feed_replaces_none_of_another() -> None:
+    edge = Edge()
+
+    assert edge.merge.live(Update("C", "other", (1, 1), b"{}")).new

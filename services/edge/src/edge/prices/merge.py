@@ -4,6 +4,11 @@ What comes live and what the stream holds, merged; no I/O.
 The cache takes the newest value of each symbol, whichever way it comes. The tape takes
 what comes live and tells whether anything is missing. Both together know, once the
 stream has been swept, that nothing is.
+
+A writer that another one has replaced may go on for a moment. What comes live of a
+lower epoch than the highest heard is dropped, though its symbol may have nothing newer.
+What the stream holds of a lower epoch may be the newest that there was; only what lies
+behind a higher one was written too late.
 """
 
 from __future__ import annotations
@@ -45,6 +50,8 @@ class PriceMerge:
 
     def live(self, update: Update) -> Merged:
         """Take *update* as it comes over the wire."""
+        if self._is_over(update):
+            return Merged(new=False, lost=False)
         complete = self._tape.live(update)
         return Merged(self._cache.apply(update), not complete)
 
@@ -59,12 +66,17 @@ class PriceMerge:
             The new values among them, and how many were taken; :meth:`live` takes the
             next one, whatever it is.
         """
+        if not updates or self._is_over(updates[0]):
+            return [], 0
+        # The tape only goes on in one epoch.
         count = self._tape.live_all(updates)
         return self._cache.apply_all(updates[:count]), count
 
     def stored(self, update: Update) -> bool:
-        """Take *update* as the stream has it; return whether it is new."""
+        """Take *update* as the stream has it, in order; return whether it is new."""
         swept = self._swept.get(update.source)
+        if swept is not None and update.version[0] < swept[0]:
+            return False
         if swept is None or update.version > swept:
             self._swept[update.source] = update.version
         if self._settled:
@@ -88,3 +100,12 @@ class PriceMerge:
     def recreated(self) -> None:
         """Note that the stream is another one, to be read from its start."""
         self._swept.clear()
+
+    def _is_over(self, update: Update) -> bool:
+        """Whether a writer with a higher epoch than that of *update* was heard."""
+        epoch, source = update.version[0], update.source
+        return epoch < self._tape.epoch(source) or epoch < self._swept_epoch(source)
+
+    def _swept_epoch(self, source: str) -> int:
+        swept = self._swept.get(source)
+        return 0 if swept is None else swept[0]

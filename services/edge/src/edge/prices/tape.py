@@ -117,6 +117,11 @@ class PriceTape:
             reel.settled = reel.settled or version >= reel.began
         return missing
 
+    def epoch(self, source: str) -> int:
+        """Return the epoch of *source* that the tape is in; 0 if there is no tape."""
+        reel = self._reels.get(source)
+        return 0 if reel is None else reel.end[0]
+
     def settled(self, source: str) -> Version | None:
         """Return up to where the cache surely has everything of *source*."""
         reel = self._reels.get(source)
