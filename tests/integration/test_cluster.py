@@ -20,7 +20,7 @@ from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
 from feedmesh.settings import ServiceSettings
 from feedmesh.stored import last_of
-from feedmesh.streams import NEWS, PRICES, STATUS
+from feedmesh.streams import DLQ, NEWS, PRICES, STATUS
 
 
 class MakeCluster:
@@ -107,6 +107,10 @@ async def test_make_cluster_survives_a_kill_and_leaves_nothing(tmp_path: Path) -
         ):
             assert await replicas(bus, NEWS) == 3
             await edge.ready(60)
+            # The last one that is made: the doctor misses none from here on.
+            assert await replicas(bus, DLQ) == 3
+            check = (await cluster.says("check it")).removeprefix("check it").strip()
+            assert (await checked(check))["sync"] == "ok"
             for name, pid in cluster.servers().items():
                 os.kill(pid, signal.SIGKILL)
                 await cluster.says(f"{name} ended; starting it again")
@@ -138,6 +142,17 @@ async def test_make_cluster_names_a_port_that_is_taken(tmp_path: Path) -> None:
         async with make_cluster(tmp_path, f"{taken},5001,5002") as cluster:
             await cluster.says(f"feedmesh: port {taken} is in use; set CLUSTER_PORTS")
             assert await cluster.process.wait() == 1
+
+
+async def checked(command: str) -> dict[str, str]:
+    """Run what was shown, as an operator does; return each level, by what it is of."""
+    doctor = await create_subprocess_exec(
+        *("sh", "-c", f"{command} --json"), stdout=PIPE
+    )
+    async with asyncio.timeout(60):
+        output, _ = await doctor.communicate()
+    assert doctor.returncode == 0, output.decode()
+    return {found["about"]: found["level"] for found in json.loads(output)}
 
 
 async def stored(bus: Bus, text: str) -> None:

@@ -54,7 +54,7 @@ def main() -> None:
     look.add_argument("--replicas", type=int, help="expected; 3 in a cluster, else 1")
     look.add_argument("--role", choices=IDENTITIES, help="check its permissions")
     look.add_argument(
-        "--monitor", action="append", default=[], help="URL of a monitoring port"
+        "--monitor", action="append", default=[], help="URL of each monitoring port"
     )
     look.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()

@@ -81,7 +81,7 @@ def _ingest(feed: str, *markets: Market, publish: Sequence[str] = ()) -> Permiss
             subjects.leader(feed),
             subjects.dead_letters(identity),
             subjects.DEMAND_ASK,
-            *_info(PRICES, GAPS),
+            *_info(PRICES, NEWS, STATUS, GAPS),
             *_read(PRICES, PINS, GAPS),
             _last(NEWS, subjects.epoch(feed)),
             _last(STATUS, subjects.status(feed)),
@@ -104,7 +104,6 @@ def _ingest_of_news(feed: str, *markets: Market) -> Permissions:
         publish=(
             "news.*",
             "news.*.*",
-            *_info(NEWS),
             *_read(NEWS),
             # Replicas ask one another, and answer.
             *shared,
@@ -119,7 +118,7 @@ IDENTITIES: Final[Mapping[str, Permissions]] = {
         publish=(
             subjects.ALL_DEMAND,
             subjects.ALL_PINS,
-            *_info(PRICES, NEWS, GAPS),
+            *_info(PRICES, NEWS, STATUS, GAPS),
             *_read(PRICES, NEWS, STATUS, PINS, GAPS),
         ),
         subscribe=(

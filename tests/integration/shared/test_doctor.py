@@ -9,7 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,15 @@ from feedmesh.doctor import StreamGate
 from feedmesh.messages import encode, head
 from feedmesh.permissions import IDENTITIES
 from feedmesh.settings import ServiceSettings
-from feedmesh.streams import NEWS, PINS, PRICES, definitions, ensure_streams
+from feedmesh.streams import (
+    GAPS,
+    NEWS,
+    PINS,
+    PRICES,
+    STATUS,
+    definitions,
+    ensure_streams,
+)
 
 
 Found = dict[str, tuple[str, str]]
@@ -255,17 +263,38 @@ async def test_a_lost_node_and_its_copies_are_named(tmp_path: Path) -> None:
     assert found["stream NEWS"] == ("warn", f"without its copy on {lost.name}")
 
 
-@pytest.mark.parametrize(
-    ("jetstream", "level"),
-    [("sync_interval: always", "ok"), ("sync_interval: 2m", "warn")],
-)
-async def test_a_server_that_syncs_now_and_then_is_warned_of(
-    tmp_path: Path, jetstream: str, level: str
+@pytest.mark.parametrize(("sync", "level"), [("always", "ok"), ("2m", "warn")])
+async def test_one_server_that_syncs_now_and_then_is_warned_of(
+    tmp_path: Path, sync: str, level: str
 ) -> None:
+    jetstream = f"sync_interval: {sync}"
     async with configured(tmp_path, "ping_interval: 30\n", jetstream) as (url, monitor):
-        found = await examine(url, monitor)
+        async with connect_bus(ServiceSettings(nats_url=(url,)), "test") as bus:
+            await ensure_streams(bus.nc.jetstream())
+        code, found = await command(url, "--monitor", monitor)
 
-    assert found["sync"][0] == level
+    assert (code, found["sync"][0]) == (0, level)
+
+
+@pytest.mark.parametrize(
+    ("sync", "code", "level"), [("always", 0, "ok"), ("2m", 1, "fail")]
+)
+async def test_a_cluster_that_syncs_now_and_then_fails(
+    tmp_path: Path, sync: str, code: int, level: str
+) -> None:
+    async with run_cluster(tmp_path, sync=sync) as cluster, cluster.bus():
+        monitors = [f"--monitor={node.plan.monitor_url}" for node in cluster.nodes]
+        given = await command(cluster.url, *monitors)
+        some = await command(cluster.url, monitors[0])
+        none = await command(cluster.url)
+
+    assert (given[0], given[1]["sync"][0]) == (code, level)
+    assert (none[0], none[1]["sync"][0]) == (0, "unknown")
+    # What one of them says stands for that one only.
+    partly = "unknown" if level == "ok" else level
+    assert (some[0], some[1]["sync"][0]) == (code, partly)
+    for _, found in (given, some, none):
+        assert {about for about, (was, _) in found.items() if was == "fail"} <= {"sync"}
 
 
 async def test_each_identity_may_do_what_is_declared_and_no_other_may(
@@ -359,61 +388,117 @@ async def test_a_feed_that_has_fallen_silent_is_named(
 
 
 async def test_readiness_sees_what_is_fatal_and_nothing_else(bus: Bus) -> None:
-    gate = StreamGate(bus, NEWS, PRICES, look_seconds=0.02)
-    looking = asyncio.create_task(gate.run())
-    try:
-        await make_otherwise(bus, NEWS, max_age=7200.0)
-        await make_otherwise(bus, PINS, allow_direct=False)
-        await asyncio.sleep(0.3)
-        assert gate.problem() is None
+    gate = StreamGate(bus, NEWS, PRICES)
+    await make_otherwise(bus, NEWS, max_age=7200.0)
+    await make_otherwise(bus, PINS, allow_direct=False)
+    assert await seen_by(gate) is None
 
-        await make_otherwise(bus, NEWS, allow_direct=False)
-        await until(lambda: gate.problem() is not None)
-        assert "stream NEWS: allow_direct" in str(gate.problem())
+    await make_otherwise(bus, NEWS, allow_direct=False)
+    await gate.look()
+    assert "stream NEWS: allow_direct" in str(await seen_by(gate))
 
-        await make_otherwise(bus, NEWS)
-        await until(lambda: gate.problem() is None)
-        await bus.nc.jetstream().delete_stream(PRICES)
-        await until(lambda: gate.problem() == "stream PRICES: stream not found")
-    finally:
-        looking.cancel()
+    await make_otherwise(bus, NEWS)
+    assert await seen_by(gate) is None
+    await bus.nc.jetstream().delete_stream(PRICES)
+    await gate.look()
+    assert await seen_by(gate) == "stream PRICES: stream not found"
 
 
 async def test_a_short_absence_does_not_make_a_service_unready(bus: Bus) -> None:
-    gate = StreamGate(bus, PRICES, look_seconds=0.4)
-    seen: set[str | None] = set()
+    js = bus.nc.jetstream()
+    gate = StreamGate(bus, PRICES)
+    await gate.look()
+    for _ in range(2):
+        await js.delete_stream(PRICES)
+        assert await seen_by(gate) is None
+        await ensure_streams(js)
+        assert await seen_by(gate) is None
+    await js.delete_stream(PRICES)
+
+    assert "not found" in str(await seen_by(StreamGate(bus, PRICES)))
+
+
+async def test_nats_away_makes_unready_only_who_has_not_looked_yet(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    gate, late = StreamGate(bus, NEWS), StreamGate(bus, NEWS)
+    assert await seen_by(gate) is None
+    await nats_server.stop()
+    known, unknown = await asyncio.gather(seen_by(gate), seen_by(late))
+    again = await seen_by(gate)
+    await nats_server.start()
+    async with asyncio.timeout(30):
+        while await seen_by(late) is not None:
+            await asyncio.sleep(0.05)
+
+    assert (known, again) == (None, None)
+    assert unknown == "stream NEWS: no answer; may this identity ask?"
+
+
+async def test_who_may_not_ask_about_a_stream_is_not_ready(tmp_path: Path) -> None:
+    deaf = f'{{publish: {{deny: "$JS.API.STREAM.INFO.{STATUS}"}}}}'
+    users = f"{{user: a, password: p}}, {{user: b, password: p, permissions: {deaf}}}"
+    rules = f"authorization {{ users: [{users}] }}\n"
+    async with configured(tmp_path, rules) as (url, _):
+        who = {"NATS_URL": url, "NATS_USER": "a", "NATS_PASSWORD": "p"}
+        async with (
+            connect_bus(ServiceSettings.from_env(who), "a") as all_of_it,
+            connect_bus(ServiceSettings.from_env(who | {"NATS_USER": "b"}), "b") as bus,
+        ):
+            await ensure_streams(all_of_it.nc.jetstream())
+            control = await seen_by(StreamGate(all_of_it, GAPS, STATUS))
+            found = await seen_by(StreamGate(bus, GAPS, STATUS))
+
+    assert control is None
+    assert found == "stream STATUS: no answer; may this identity ask?"
+
+
+async def test_at_the_start_it_looks_at_once_and_soon_again(bus: Bus) -> None:
+    await bus.nc.jetstream().delete_stream(GAPS)
+    gate = StreamGate(bus, NEWS, GAPS, look_seconds=3600)
+    before = str(gate.problem())
     looking = asyncio.create_task(gate.run())
     try:
-        await asyncio.sleep(0.2)
-        await bus.nc.jetstream().delete_stream(PRICES)
-        await asyncio.sleep(0.4)
-        seen.add(gate.problem())
+        await until(lambda: gate.problem() == "stream GAPS: stream not found")
         await ensure_streams(bus.nc.jetstream())
-        await asyncio.sleep(0.5)
-        seen.add(gate.problem())
+        await until(lambda: gate.problem() is None)
     finally:
         looking.cancel()
 
-    assert seen == {None}
+    assert "stream NEWS" in before
+    assert "stream GAPS" in before
+
+
+async def seen_by(gate: StreamGate) -> str | None:
+    """Return what is wrong after another look."""
+    await gate.look()
+    return gate.problem()
 
 
 @pytest.mark.parametrize("module", ["edge", "ingest_fmp", "ingest_ls"])
-async def test_services_are_not_ready_on_a_wrong_stream(
-    nats_server: NatsProcess, module: str
+async def test_services_are_not_ready_on_wrong_or_missing_streams(
+    nats_server: NatsProcess, bus: Bus, module: str
 ) -> None:
-    async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(open_bus(nats_server))
-        js = bus.nc.jetstream()
-        await js.update_stream(defined(PRICES).evolve(max_msgs_per_subject=2))
-        env = {"NATS_URL": nats_server.url, "OPS_PORT": "0"}
-        if module == "edge":
-            env["EDGE_PORT"] = "0"
-        service = await stack.enter_async_context(run_service(module, env))
+    js = bus.nc.jetstream()
+    await js.update_stream(defined(PRICES).evolve(max_msgs_per_subject=2))
+    await js.update_stream(defined(NEWS).evolve(discard="new"))
+    for name in (GAPS, STATUS):
+        await js.delete_stream(name)
+    wrong = {
+        "stream PRICES: max_msgs_per_subject",
+        "stream NEWS: discard",
+        "stream STATUS: stream not found",
+        "stream GAPS: stream not found",
+    }
+    env = {"NATS_URL": nats_server.url, "OPS_PORT": "0", "EDGE_PORT": "0"}
+    async with run_service(module, env) as service:
         await service.ops()
         async with asyncio.timeout(30):
-            while "max_msgs_per_subject" not in (await _readiness(service)):
+            while not all(map((await _readiness(service)).__contains__, wrong)):
                 await asyncio.sleep(0.1)
-        await js.update_stream(defined(PRICES))
+        await ensure_streams(js)
+        for name in (PRICES, NEWS):
+            await js.update_stream(defined(name))
         await service.ready()
 
 
@@ -423,7 +508,7 @@ async def _readiness(service: ServiceProcess) -> str:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.01)
 

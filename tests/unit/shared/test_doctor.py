@@ -36,7 +36,7 @@ def healthy(**changes: Any) -> Facts:
         user={"data": {"user": "edge"}},
         clock=ClockFacts(0.001, 0.002),
         newest=[Newest("fmp", "STATUS", NOW - 2 * 10**9)],
-        sync={"n1": True},
+        sync={"n1": True, "n2": True, "n3": True},
     )
     return dataclasses.replace(facts, **changes)
 
@@ -141,12 +141,23 @@ def test_a_copy_that_lags_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("sync", "level"),
-    [({}, Level.UNKNOWN), ({"a": True, "b": False}, Level.WARN)],
+    [
+        ({}, Level.UNKNOWN),
+        ({"a": True, "b": True}, Level.UNKNOWN),
+        ({"a": True, "b": False}, Level.FAIL),
+        ({"a": True, "b": False, "c": True}, Level.FAIL),
+    ],
 )
 def test_sync_is_unknown_unless_all_servers_told(
     sync: dict[str, bool], level: Level
 ) -> None:
     assert [f.level for f in bad(healthy(sync=sync))] == [level]
+
+
+def test_sync_of_a_single_server_is_a_warning() -> None:
+    levels = {f.about: f.level for f in check(healthy(sync={"n1": False}), 1)}
+
+    assert levels["sync"] is Level.WARN
 
 
 @pytest.mark.parametrize("role", IDENTITIES)

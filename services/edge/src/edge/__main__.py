@@ -39,7 +39,7 @@ from feedmesh.doctor import StreamGate
 from feedmesh.metrics import BusMetrics
 from feedmesh.ops import Readiness, serve, serve_ops
 from feedmesh.service import bind, job_group, run_service, unless_stopped
-from feedmesh.streams import NEWS, PRICES
+from feedmesh.streams import GAPS, NEWS, PRICES, STATUS
 
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             )
             async with server:
                 phase.problems.clear()
+                edge.note_streams()
                 logger.info(
                     "clients are served", extra=_address(listener.getsockname())
                 )
@@ -128,7 +129,7 @@ class _Edge:
         self._bus = bus
         self._phase = phase
         self._bus_metrics = BusMetrics(registry)
-        self._streams = StreamGate(bus, NEWS, PRICES)
+        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS)
         metrics = EdgeMetrics(registry)
         cache = PriceCache()
         tape = PriceTape(settings.edge_history)
@@ -172,6 +173,10 @@ class _Edge:
         await self._bridge.warm.wait()
         await self.parts.news.warm.wait()
 
+    def note_streams(self) -> None:
+        """Note what is wrong with the streams, or not known yet."""
+        self._phase.note("streams", self._streams.problem())
+
     async def run_jobs(self, finished: asyncio.Event) -> None:
         """Run everything but the server until *finished* is set."""
         await job_group(
@@ -200,7 +205,7 @@ class _Edge:
             # would have nowhere to go, and the cache still answers.
             long_away = away is not None and away > GRACE_SECONDS
             self._phase.note("nats", "NATS is away" if long_away else None)
-            self._phase.note("streams", self._streams.problem())
+            self.note_streams()
             self._bus_metrics.show(self._bus)
 
     def _count(self) -> None:

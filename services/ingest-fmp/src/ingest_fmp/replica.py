@@ -35,7 +35,7 @@ from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import BusMetrics, IngestMetrics
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 from feedmesh.status import StatusPublisher
-from feedmesh.streams import PRICES
+from feedmesh.streams import GAPS, NEWS, PRICES, STATUS
 from feedmesh.trading_hours import Phase
 from ingest_fmp.ingest import FEED, FmpIngest
 from ingest_fmp.routing import LINKS, hours_of, route
@@ -72,7 +72,7 @@ class Replica:
         self._bus = bus
         self._metrics = IngestMetrics(registry, FEED)
         self._bus_metrics = BusMetrics(registry)
-        self._streams = StreamGate(bus, PRICES)
+        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS)
         self._publisher = PricePublisher(bus)
         self._letters = DeadLetters(bus, "ingest-fmp")
         self._handler = FmpIngest(
@@ -125,9 +125,8 @@ class Replica:
 
     def problem(self) -> str | None:
         """Return what is wrong, for readiness; standing by is not."""
-        return (
-            self._leadership.problem() or self._bus.check() or self._streams.problem()
-        )
+        checks = self._leadership.problem, self._bus.check, self._streams.problem
+        return "; ".join(filter(None, (check() for check in checks))) or None
 
     def jobs(self) -> dict[str, Job]:
         """Return what runs whether we lead or not."""

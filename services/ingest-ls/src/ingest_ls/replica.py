@@ -42,7 +42,7 @@ from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import BusMetrics, IngestMetrics
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 from feedmesh.status import StatusPublisher
-from feedmesh.streams import NEWS, PRICES
+from feedmesh.streams import GAPS, NEWS, PRICES, STATUS
 from feedmesh.symbols import market_of
 from feedmesh.trading_hours import Phase, exchange
 from ingest_ls.ingest import LsIngest
@@ -100,7 +100,7 @@ class Replica:
         self._metrics = IngestMetrics(registry, FEED)
         self._bus_metrics = BusMetrics(registry)
         self._own_metrics = LsMetrics(registry)
-        self._streams = StreamGate(bus, NEWS, PRICES)
+        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS)
         rest = RestClient(http, settings.ls_app_key, settings.ls_app_secret)
         self._tokens = TokenKeeper(
             rest.issue_token,
@@ -179,9 +179,8 @@ class Replica:
 
     def problem(self) -> str | None:
         """Return what is wrong, for readiness; standing by is not."""
-        return (
-            self._leadership.problem() or self._bus.check() or self._streams.problem()
-        )
+        checks = self._leadership.problem, self._bus.check, self._streams.problem
+        return "; ".join(filter(None, (check() for check in checks))) or None
 
     def jobs(self) -> dict[str, Job]:
         """Return what runs whether we lead or not."""

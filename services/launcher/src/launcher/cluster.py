@@ -219,7 +219,8 @@ def _where_to_look(nodes: Sequence[Node]) -> str:
         f"  NATS_URL={urls(nodes)}",
         *(f"  {node.name:<11} {node.url}  {node.monitor_url}" for node in nodes),
         f"  run on it   make run NATS_URL={urls(nodes)}",
-        f"  check it    NATS_URL={urls(nodes)} {sys.executable} -m feedmesh doctor",
+        f"  check it    NATS_URL={urls(nodes)} {sys.executable} -m feedmesh doctor"
+        + "".join(f" --monitor {node.monitor_url}" for node in nodes),
         f"  logs        {_DATA}/*.log",
         "  stop        Ctrl+C",
         "",

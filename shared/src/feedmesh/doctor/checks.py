@@ -36,7 +36,7 @@ def check(facts: Facts, replicas: int, role: str | None = None) -> list[Finding]
     if facts.problem is None:
         found += chain(
             _check_streams(facts, replicas),
-            _check_sync(facts),
+            _check_sync(facts, replicas),
             _check_permissions(facts, role),
             _check_clock(facts),
             _check_consumers(facts),
@@ -89,16 +89,20 @@ def _check_streams(facts: Facts, replicas: int) -> Iterator[Finding]:
         yield from check_stream(wanted, facts.streams.get(str(wanted.name)))
 
 
-def _check_sync(facts: Facts) -> Iterator[Finding]:
+def _check_sync(facts: Facts, replicas: int) -> Iterator[Finding]:
     lazy = sorted(server for server, always in facts.sync.items() if not always)
     if lazy:
         text = "stored news are lost when the power fails: set sync_interval: always"
-        yield Finding("sync", Level.WARN, f"{', '.join(lazy)}: {text}")
-    elif facts.sync:
-        yield Finding("sync", Level.OK, "each write goes through to the disk")
+        # Who keeps copies does so to lose nothing. One server alone, as on the machine
+        # of a developer, promises less.
+        level = Level.FAIL if replicas > 1 else Level.WARN
+        yield Finding("sync", level, f"{', '.join(lazy)}: {text}")
+    elif len(facts.sync) < max(replicas, len(facts.greetings)):
+        told = f"told by {', '.join(sorted(facts.sync)) or 'none'}"
+        text = "pass --monitor URL for each server, whose monitoring port tells it"
+        yield Finding("sync", Level.UNKNOWN, f"{told}; {text}")
     else:
-        text = "servers tell it on their monitoring port only; pass --monitor URL"
-        yield Finding("sync", Level.UNKNOWN, text)
+        yield Finding("sync", Level.OK, "each write goes through to the disk")
 
 
 def _check_permissions(facts: Facts, role: str | None) -> Iterator[Finding]:
