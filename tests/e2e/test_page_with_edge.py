@@ -89,3 +89,27 @@ async def test_a_symbol_that_is_typed_is_subscribed_upstream(
     await mesh.simulator.inject("fmp.stocks", event)
     last = page.get_by_test_id("row-TSLA").get_by_test_id("last")
     await expect(last).to_contain_text("1.5")
+
+
+async def test_a_broken_link_shows_on_the_page_while_it_lasts_and_afterwards(
+    mesh: Mesh, browser_page: BrowserPages
+) -> None:
+    page = await browser_page(f"{mesh.url}/")
+    await mesh.subscribed("ls.ws", "NWS:NWS001")
+    await mesh.simulator.inject("ls.ws", item(1, "앞"))
+    await expect(page.get_by_test_id("news-title")).to_have_text("앞")
+    gaps = page.get_by_test_id("feed-gap")
+    await expect(gaps).to_have_count(0)
+
+    for kind in ("reset_on_connect", "drop"):
+        await mesh.simulator.call("POST", "/fault", target="ls.ws", kind=kind)
+    await expect(gaps).to_have_attribute("data-state", "open")
+    await expect(gaps).to_contain_text("news")
+    await expect(page.get_by_test_id("gap-news")).to_have_count(1)
+    await mesh.simulator.call("DELETE", "/fault")
+    await expect(gaps).to_have_attribute("data-state", "ended", timeout=30_000)
+
+    # Who comes later learns of it, too.
+    other = await browser_page(f"{mesh.url}/")
+    gaps = other.get_by_test_id("feed-gap")
+    await expect(gaps).to_have_attribute("data-state", "ended")

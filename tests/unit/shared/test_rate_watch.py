@@ -184,3 +184,15 @@ def test_a_process_that_slept_has_counted_nothing() -> None:
     stream.run(10, 6000)
 
     assert stream.alarms == []
+
+
+def test_what_was_usual_is_known_for_an_hour_while_nothing_is_judged() -> None:
+    stream = Stream()
+    stream.run(60, 600)
+    stream.skip(59)
+    just_now = stream.watch.known_usual(stream._now)
+    stream.skip(2)
+
+    assert just_now == pytest.approx(600, rel=0.1)
+    assert stream.watch.usual_per_minute is None
+    assert stream.watch.known_usual(stream._now) is None

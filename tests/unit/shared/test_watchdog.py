@@ -256,3 +256,21 @@ def test_what_the_leader_before_us_found_usual_is_usual() -> None:
 
     assert LinkState.DEGRADED in heir.run(5, 12)
     assert heir.dog.usual() == pytest.approx({"stocks": 600.0}, rel=0.1)
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(5, True), (90, False)])
+def test_an_heir_knows_what_was_usual_before_the_link_went_down(
+    minutes: int, told: bool
+) -> None:
+    before = new_york("2026-07-15T10:00:00-04:00")
+    before.run(60, 600)
+    before.state = LinkState.DOWN
+    before.run(minutes)
+    first = new_york("2026-07-15T12:30:00-04:00")
+    first.dog.expect(before.dog.usual())
+    # It, too, dies at once.
+    second = new_york("2026-07-15T12:30:00-04:00")
+    second.dog.expect(first.dog.usual())
+
+    assert ("stocks" in second.dog.usual()) is told
+    assert (LinkState.DEGRADED in second.run(5, 12)) is told

@@ -22,7 +22,7 @@ from feedmesh.bus import Bus
 from feedmesh.errors import BusError, FeedError, FeedRefusedError
 from ingest_ls.korea import sleep_until
 from ingest_ls.master import Master
-from ingest_ls.rest import RestClient
+from ingest_ls.rest import RestClient, TokenRejectedError
 from ingest_ls.token import TokenKeeper
 
 
@@ -65,6 +65,8 @@ class MasterKeeper:
         self._tokens = tokens
         self._loaded = loaded
         self._tried = asyncio.Event()
+        # Whether a token was rejected, and nothing was loaded since.
+        self._rejected = False
 
     async def tried(self) -> None:
         """Wait until it is there, or cannot be had soon."""
@@ -75,6 +77,7 @@ class MasterKeeper:
     async def keep(self) -> None:
         """Load it at the start and every morning, for ever; for a leader."""
         pauses = backoff(1.0, 300.0)
+        self._rejected = False
         if len(self._master):
             # The leader before us has told it.
             await sleep_until(_RELOAD_AT)
@@ -109,8 +112,14 @@ class MasterKeeper:
                 self._is_there()
 
     async def _load(self) -> bool:
+        token = ""
         try:
-            companies = await self._rest.companies(await self._tokens.token())
+            token = await self._tokens.token()
+            companies = await self._rest.companies(token)
+        except TokenRejectedError as error:
+            logger.warning("stock master: %s", error)
+            self._reject(token)
+            return False
         except FeedRefusedError as error:
             # There is nothing to wait for: the link will say what is wrong.
             self._tried.set()
@@ -121,8 +130,21 @@ class MasterKeeper:
             return False
         if not self._master.replace(companies):
             return False
+        self._rejected = False
         self._is_there()
         return True
+
+    def _reject(self, token: str) -> None:
+        """Have the next try take a new token, but not one token after the other."""
+        if self._rejected:
+            # It is not the token, then; and the link must not go without one for names.
+            self._tried.set()
+            return
+        self._rejected = True
+        current = self._tokens.current
+        # The link may have taken a new one meanwhile.
+        if current is not None and current.value == token:
+            self._tokens.reject()
 
     def _is_there(self) -> None:
         logger.info("stock master is loaded", extra={"companies": len(self._master)})

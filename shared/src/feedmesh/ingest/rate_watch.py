@@ -9,7 +9,9 @@ been seen, and where too few events are due to judge by, nothing is said.
 
 The window is the shortest in which enough events are due: a fast stream is judged by
 its last minute, a slow one by its last quarter of an hour. What is learnt while a
-stream is degraded hardly counts, or it would soon be the usual.
+stream is degraded hardly counts, or it would soon be the usual. For an hour, what was
+usual is still known while nothing is judged: whoever takes over from us when the link
+is down must know it, too.
 """
 
 from __future__ import annotations
@@ -67,10 +69,19 @@ class RateWatch:
         self.degraded = False
         self.per_minute: float | None = None
         self.usual_per_minute: float | None = None
+        self._known: tuple[float, int] | None = None
 
-    def expect(self, per_minute: float) -> None:
+    def expect(self, per_minute: float, at_ns: int) -> None:
         """Take *per_minute* as usual, as somebody says who has watched before us."""
         self._recent = _Mean(per_minute, _MIN_MINUTES)
+        self._known = (per_minute, at_ns)
+
+    def known_usual(self, at_ns: int) -> float | None:
+        """Return what was usual within the last hour, even if nothing is judged now."""
+        if self._known is None:
+            return None
+        usual, known_ns = self._known
+        return usual if at_ns - known_ns <= _MEMORY_MINUTES * _MINUTE_NS else None
 
     def rest(self) -> None:
         """Judge nothing until more is seen: the market or the link is closed."""
@@ -97,16 +108,19 @@ class RateWatch:
             return
         if minute > self._minute:
             if self._count >= 0:
-                self._end_minute(self._count, slot, at_ns // _DAY_NS)
+                self._end_minute(self._count, slot, at_ns)
             self._minute = minute
             self._count = 0
         if self._count >= 0:
             self._count += count
 
-    def _end_minute(self, count: int, slot: int, day: int) -> None:
+    def _end_minute(self, count: int, slot: int, at_ns: int) -> None:
         self._minutes.append(count)
+        day = at_ns // _DAY_NS
         mean = self._slots.setdefault(slot, _Mean(first_day=day))
         self.usual_per_minute = self._usual(mean, day)
+        if self.usual_per_minute is not None:
+            self._known = (self.usual_per_minute, at_ns)
         self._judge()
         weight = _DEGRADED_WEIGHT if self.degraded else 1.0
         self._recent.learn(count, weight)

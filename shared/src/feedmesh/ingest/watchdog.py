@@ -82,7 +82,11 @@ class WatchedLink:
         self._frames, self._narrowed = status.data_frames, status.narrowed
         if usual_per_minute is not None:
             self._rate = RateWatch()
-            self._rate.expect(usual_per_minute)
+            self._rate.expect(usual_per_minute, self._clock.now_ns())
+
+    def usual(self) -> float | None:
+        """Return what it usually brings a minute; known for an hour after it did so."""
+        return self._rate.known_usual(self._clock.now_ns())
 
     def look(self) -> None:
         """Count what has come since the last look; every few seconds."""
@@ -135,7 +139,7 @@ class Watchdog:
 
     def usual(self) -> dict[str, float]:
         """Return by link what it usually brings a minute, where that is known."""
-        found = {link.name: link.status().usual_per_minute for link in self.links}
+        found = {link.name: link.usual() for link in self.links}
         return {name: rate for name, rate in found.items() if rate is not None}
 
     def expect(self, usual: Mapping[str, float]) -> None:
