@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,11 @@ from feedmesh.streams import NEWS
 
 
 NEWS_KEY = "NWS:NWS001"
+_LOOK_SECONDS = 0.005
+# What a process tells is asked of it, too, but not so often that it is kept from work.
+_ASK_SECONDS = 0.5
+# A log has no more than sixty lines a minute.
+_LINES_A_MINUTE = 50
 _LEADING = re.compile(
     r'"event": "(leading|standing by|another leads; stepping down|link is up)"'
 )
@@ -69,16 +76,12 @@ class Pair:
         self.simulator = simulator
         self.replicas: list[ServiceProcess] = []
         self._ended_ms: list[float] = []
+        self._exit_codes: dict[ServiceProcess, int] = {}
         self._stepped_down = 0
 
     async def leader(self, seconds: float = 30.0) -> ServiceProcess:
         """Return the replica that leads, once one does and its link is up."""
-        async with asyncio.timeout(seconds):
-            while True:
-                for replica in self.replicas:
-                    if running(replica) and leads(replica):
-                        return replica
-                await asyncio.sleep(0.005)
+        return (await first_to_lead(self.replicas, seconds))[0]
 
     def other(self, replica: ServiceProcess) -> ServiceProcess:
         """Return the replica that is not *replica*."""
@@ -88,7 +91,19 @@ class Pair:
     async def end(self, leader: ServiceProcess, number: signal.Signals) -> int:
         """Send *number* to *leader*, and return its exit code once it has ended."""
         self._ended_ms.append(time.time() * 1000)
-        return await leader.stop(number)
+        self._exit_codes[leader] = await leader.stop(number)
+        return self._exit_codes[leader]
+
+    def tell(self) -> None:
+        """Print all that is known of each replica, for whoever looks into a failure."""
+        for number, replica in enumerate(self.replicas):
+            state = "running"
+            if not running(replica):
+                known = self._exit_codes.get(replica)
+                code = replica._process.returncode if replica._process else known
+                state = f"ended with {code}"
+            lines = replica.lines
+            print(f"{self.module} {number}, {state}:", *lines, sep="\n", flush=True)
 
     async def restart(self, replica: ServiceProcess) -> None:
         """Start a replica that has ended; it stands by when this returns."""
@@ -326,8 +341,69 @@ def running(replica: ServiceProcess) -> bool:
     return replica._process is not None and replica._process.returncode is None
 
 
-def leads(replica: ServiceProcess) -> bool:
-    """Return whether the replica leads and its link has been up since."""
+async def first_to_lead(
+    replicas: Sequence[ServiceProcess], seconds: float = 30.0
+) -> tuple[ServiceProcess, float]:
+    """
+    Wait until one of *replicas* leads and its link is up.
+
+    Return which, and when that was seen by the clock of the event loop: within
+    milliseconds as its log tells, or within half a second where its log may not.
+    """
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
+    end = asked + seconds
+    while (now := loop.time()) < end:
+        there = [replica for replica in replicas if running(replica)]
+        for replica in there:
+            if _log_says_leading(replica) and _log_is_whole(replica):
+                return replica, now
+        if now - asked >= _ASK_SECONDS:
+            for replica in there:
+                if await _asked(replica, "leader") and await _asked(replica, "link_up"):
+                    return replica, loop.time()
+            asked = loop.time()
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise AssertionError(f"no replica led with its link up within {seconds:g} s")
+
+
+async def until_standing_by(replica: ServiceProcess, seconds: float = 60.0) -> None:
+    """Wait until a replica that runs does not lead, or does so no more."""
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
+    end = asked + seconds
+    while loop.time() < end:
+        stands_by = last_of(replica, "leading", "standing by") == "standing by"
+        if stands_by and _log_is_whole(replica):
+            return
+        if loop.time() - asked >= _ASK_SECONDS:
+            if await _asked(replica, "leader") == 0:
+                return
+            asked = loop.time()
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise AssertionError(f"the replica went on leading for {seconds:g} s")
+
+
+async def _asked(replica: ServiceProcess, name: str) -> float | None:
+    """Return what the metric says, or None if the replica does not answer soon."""
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(2 * _ASK_SECONDS):
+            return await replica.metric(f"feedmesh_ingest_{name}")
+    return None
+
+
+def _log_is_whole(replica: ServiceProcess) -> bool:
+    """Return whether nothing of the last minute can have been held back."""
+    if len(replica.lines) < _LINES_A_MINUTE:
+        return True
+    line = replica.lines[-_LINES_A_MINUTE]
+    if not line.startswith("{"):
+        return False
+    told = datetime.fromisoformat(json.loads(line)["at"])
+    return time.time() - told.timestamp() > 60
+
+
+def _log_says_leading(replica: ServiceProcess) -> bool:
     found = set()
     # An heir connects before it leads.
     for line in reversed(replica.lines):
@@ -431,9 +507,7 @@ async def run_replicas(
         try:
             yield pair
         except BaseException:
-            for replica in pair.replicas:
-                state = "running" if running(replica) else "ended"
-                print(f"{module}: {state}", *replica.lines[-40:], sep="\n")
+            pair.tell()
             raise
 
 

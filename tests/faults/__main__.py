@@ -12,13 +12,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from faults.report import report  # noqa: E402 - found only now
+from faults.report import not_tested, report  # noqa: E402 - found only now
 
 
 # By suite, in minutes: what it may take at its full length.
@@ -44,15 +45,25 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.suite) - set(LIMITS):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    path = FOLDER / "results.jsonl"
+    before = len(path.read_text(encoding="utf-8").splitlines())
     failed = [
         suite
         for suite in arguments.suite or [name for name in LIMITS if name != LONG]
         if not run(suite, short=arguments.short)
     ]
-    lines = (FOLDER / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     (FOLDER / "RESULTS.md").write_text(report(lines), encoding="utf-8")
-    print(f"\nRESULTS.md is written; failed: {', '.join(failed) or 'none'}")
+    print(f"\nRESULTS.md is written; {last_words(failed, lines[before:])}")
     return int(bool(failed))
+
+
+def last_words(failed: Sequence[str], told: Sequence[str]) -> str:
+    """Return what has failed, and what was not tested as the lines *told* say."""
+    words = f"failed: {', '.join(failed) or 'none'}"
+    for suite, reason in not_tested(told).items():
+        words += f"; NOT TESTED here: {suite} ({reason})"
+    return words
 
 
 def run(suite: str, *, short: bool) -> bool:

@@ -1,11 +1,29 @@
-"""What all fault suites need: a measuring process that does not stop by itself."""
+"""
+What all fault suites need.
+
+A measuring process that does not stop by itself, and a word about what was not run.
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from faults.results import tell_skipped
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep that a test was skipped, under the name that its suite has in the table."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        module = getattr(item, "module", None)
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        tell_skipped(getattr(module, "SUITE", item.path.stem), reason)
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -66,6 +66,8 @@ class FaultProxy:
         traffic: What happens on each way; see :meth:`set`.
         connected_at: When each client connected, by the clock of the event loop.
         most_open: How many connections clients held at the same time, at most.
+        opening_bytes: How long the first thing was that a client said, of the last one
+            that has gone; of a WebSocket, the request for it.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
@@ -77,6 +79,7 @@ class FaultProxy:
         self.port = 0
         self.connected_at: list[float] = []
         self.most_open = 0
+        self.opening_bytes = 0
 
     @property
     def open(self) -> int:
@@ -134,6 +137,7 @@ class FaultProxy:
             await connection.run(self.target)
         finally:
             self._connections.discard(connection)
+            self.opening_bytes = connection.opening_bytes or self.opening_bytes
             self._tasks.discard(task)
 
     async def stop(self) -> None:
@@ -158,6 +162,7 @@ class _Connection:
         self._writers = [writer]
         self._ended = asyncio.Event()
         self._in_hole = False
+        self.opening_bytes = 0
 
     def client_holds_it(self) -> bool:
         """Whether the client has neither closed nor lost it, as the kernel knows."""
@@ -245,6 +250,8 @@ class _Connection:
             if not data:
                 await self._pass_end(way, writer)
                 return
+            if way == "up" and not self.opening_bytes:
+                self.opening_bytes = len(data)
             late = self._traffic[way].latency
             late += random.uniform(0, self._traffic[way].jitter)
             await asyncio.sleep(max(0.0, arrived + late - loop.time()))
@@ -302,6 +309,10 @@ def _piece(rule: Traffic, passed: int, available: int) -> int:
     if rule.limit_bytes is not None:
         size = min(size, rule.limit_bytes - passed)
     return max(1, size)
+
+
+Break = Callable[[FaultProxy], object]
+"""Does something to the connections of a proxy."""
 
 
 def most_within(instants: Sequence[float], window: float = 60.0) -> int:

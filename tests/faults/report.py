@@ -2,7 +2,7 @@
 Make RESULTS.md from the lines that the suites have told.
 
 Of several runs of a suite the last one counts, but a short one never replaces a full
-one.
+one. That a suite could not be run counts as a run of it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Made by `make faults` and `make soak`; see [README.md](README.md). Lines without
 tell how large the run was, or what is not promised. *Control* is what the same fault
 does to a program without the means that are tested.
 
-*Run* says how much of the suite was run, on how many cores, and how many processes
-wanted one of them at its end (the load average of a minute). Counts of what was lost
-do not depend on that; times do: with more load than cores they are upper bounds.
+*Run* says how much of the suite was run, on how many cores, how many processes wanted
+one of them at its end (the load average of a minute), and of which commit. Counts of
+what was lost do not depend on that; times do: with more load than cores they are upper
+bounds.
 
 | what was done | figure | value | bound | |
 |---|---|---:|---:|---|
@@ -41,6 +42,12 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
     return list(runs.values())
 
 
+def not_tested(lines: Iterable[str]) -> dict[str, str]:
+    """Return why each suite was not run that *lines* say so of, by its name."""
+    runs = [json.loads(line) for line in lines if line.strip()]
+    return {run["suite"]: run["skipped"] for run in runs if "skipped" in run}
+
+
 def report(lines: Iterable[str]) -> str:
     """Return the document for *lines*, one JSON object each."""
     return _HEAD + "".join(f"{row}\n" for run in newest(lines) for row in _rows(run))
@@ -48,6 +55,9 @@ def report(lines: Iterable[str]) -> str:
 
 def _rows(run: dict[str, Any]) -> Iterable[str]:
     first = f"**{run['suite']}**"
+    if "skipped" in run:
+        yield f"| {first} | **NOT TESTED** here: {run['skipped']} | {_how(run)} | | |"
+        return
     yield f"| {first} | run | {_how(run)} | | |"
     for name, value in run["figures"].items():
         bound = run["bounds"].get(name, "")
@@ -59,4 +69,4 @@ def _rows(run: dict[str, Any]) -> Iterable[str]:
 def _how(run: dict[str, Any]) -> str:
     scale = "full" if run["scale"] == "full" else "**short form only**"
     machine = f"{run['cores']} cores, {run['memory_gib']} GiB, load {run['load']}"
-    return f"{scale}, {machine}, {run['at'][:10]}"
+    return f"{scale}, {machine}, {run['at'][:10]}, {run.get('commit', 'unknown')}"

@@ -3,7 +3,8 @@ What a fault suite has found: a line of JSON, printed, kept, and held to its bou
 
 ``FAULT_SCALE=full`` makes the suites as long as the promises are; without it they
 run a short form, which is part of ``make test``. ``FAULT_RESULTS`` names a file that
-the lines are added to; `report.py` makes the table from it.
+the lines are added to; `report.py` makes the table from it. What a machine does not
+allow is a line, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +79,17 @@ def _tell(
         name for name, bound in highest.items() if not _at_most(figures, name, bound)
     ]
     missed += [name for name, bound in lowest.items() if _below(figures, name, bound)]
+    line = _keep(suite, figures=dict(figures), bounds=bounds, missed=missed)
+    return [f"{name} missed the bound: {line}" for name in missed]
+
+
+def tell_skipped(suite: str, reason: str) -> None:
+    """Tell that *suite* was not run, and why, so that nobody takes it for held."""
+    _keep(suite, skipped=reason.removeprefix("NOT TESTED, "))
+
+
+def _keep(suite: str, **outcome: object) -> str:
+    """Print and keep a line about *suite*, with what it was run on; return it."""
     line = json.dumps(
         {
             "suite": suite,
@@ -85,9 +98,8 @@ def _tell(
             "memory_gib": _memory_gib(),
             "load": round(os.getloadavg()[0], 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "figures": dict(figures),
-            "bounds": bounds,
-            "missed": missed,
+            "commit": commit_of(Path(__file__).parent),
+            **outcome,
         },
         ensure_ascii=False,
     )
@@ -95,7 +107,17 @@ def _tell(
     if path := os.environ.get("FAULT_RESULTS"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    return [f"{name} missed the bound: {line}" for name in missed]
+    return line
+
+
+def commit_of(folder: Path) -> str:
+    """Return the commit of the repository that *folder* is in, or "unknown"."""
+    command = ("git", "-C", str(folder), "rev-parse", "--short", "HEAD")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
 
 
 def _memory_gib() -> int:

@@ -21,6 +21,7 @@ from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
 
 
+SUITE = "the leader of three cut off from the network"
 PARTITIONS = 12
 CUT_OFF_SECONDS = 10.0
 NEWS_A_SECOND = 50
@@ -113,7 +114,7 @@ async def test_a_leader_that_is_cut_off_costs_no_news(tmp_path: Path) -> None:
             await cluster.stop()
 
     record(
-        "the leader of three cut off from the network",
+        SUITE,
         {
             "partitions": PARTITIONS,
             "news_acknowledged": len(acknowledged),

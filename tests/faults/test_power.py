@@ -21,6 +21,7 @@ from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
 
 
+SUITE = "power of all three nodes cut"
 CUTS = scaled(1, 10)
 WRITING_SECONDS = scaled(2.0, 5.0)
 NEWS_A_SECOND = 200
@@ -71,7 +72,7 @@ async def test_acknowledged_news_survive_and_without_sync_they_do_not(
         control = await write_and_cut(disk, "2m", 1)
 
     record(
-        "power of all three nodes cut",
+        SUITE,
         {
             "cuts": CUTS,
             "news_acknowledged": len(kept.acknowledged),

@@ -185,6 +185,17 @@ async def test_one_after_the_other_is_not_at_the_same_time(proxy: FaultProxy) ->
     assert proxy.most_open == 1
 
 
+async def test_how_a_client_opens_is_known_once_it_has_gone(proxy: FaultProxy) -> None:
+    async with connected(proxy) as client:
+        await client.echoed(b"hello")
+        await client.echoed(b"and so on")
+    async with asyncio.timeout(10):
+        while not proxy.opening_bytes:
+            await asyncio.sleep(0.01)
+
+    assert proxy.opening_bytes == len(b"hello")
+
+
 def test_the_fullest_minute_is_found() -> None:
     assert most_within([]) == 0
     assert most_within([0, 59, 60, 61, 119, 120]) == 3

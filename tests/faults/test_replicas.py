@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
@@ -22,16 +23,16 @@ from faults.cluster import Cluster, make_streams, run_cluster
 from faults.identity import unaccounted
 from faults.prices import PriceListener
 from faults.processes import paused
-from faults.results import FULL, percentile, record, scaled
+from faults.results import FULL, Figure, percentile, record, scaled
 from faults.turns import NewsRun, Turns
 from nats.aio.msg import Msg
 from pair import (
     NewsLoad,
     Pair,
-    last_of,
-    leads,
+    first_to_lead,
     run_replicas,
     seconds_of,
+    until_standing_by,
     within,
 )
 from processes import ServiceProcess
@@ -43,13 +44,15 @@ from feedmesh.streams import PRICES, definitions
 
 
 KILLS = scaled(1, 50)
+PLACES_KEPT = scaled(1, 20)
+PLACE_KEPT_SECONDS = 2.0
 PAUSES = scaled(1, 30)
 HAND_OVERS = scaled(1, 50)
 PER_SECOND = scaled(500, 2000)
 # A gap is only as fine as what comes; two cores bring no more than this evenly.
 EVENLY_PER_SECOND = 500
 CALM_SECONDS = 1.0
-# Who leads is read from the logs, which tell no more than sixty lines a minute.
+# Logs tell best when somebody led, and have no more than sixty lines a minute.
 PAUSE_EVERY_SECONDS = scaled(1.0, 4.0)
 # The second where the heir had not heard until when all was stored.
 TAKEN_OVER = ("takeover", "restart")
@@ -101,10 +104,9 @@ async def kill(pair: Pair) -> float:
     leader = await pair.leader()
     killed = loop.time()
     await pair.end(leader, signal.SIGKILL)
-    await pair.leader(60)
-    taken = loop.time() - killed
+    _, led = await first_to_lead(pair.replicas, 60)
     await pair.restart(leader)
-    return taken
+    return led - killed
 
 
 async def hand_over(pair: Pair) -> None:
@@ -115,10 +117,18 @@ async def hand_over(pair: Pair) -> None:
     await pair.restart(leader)
 
 
+async def only_one_connection(pair: Pair) -> None:
+    """Have the upstream refuse whoever comes while somebody is connected."""
+    await pair.simulator.call(
+        "POST", "/fault", target="ls.ws", kind="socket_limit", limit=1
+    )
+
+
 async def test_news_of_one_connection_when_the_leader_is_killed(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     async with replicas(nodes, tmp_path, "ingest_ls") as pair:
+        await only_one_connection(pair)
         taken, killed = [], []
         async with NewsLoad(pair, PER_SECOND) as load:
             for _ in range(KILLS):
@@ -128,6 +138,7 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
                 await pair.registered()
             await asyncio.sleep(CALM_SECONDS)
         run = await NewsRun.of(pair, load)
+        figures, bounds = await where_one_may_connect(run, pair)
     gaps = [gap for gap in run.gaps if gap.reason in TAKEN_OVER]
     lengths = [seconds_of(gap) for gap in gaps]
     record(
@@ -135,7 +146,7 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
         {
             "kills": KILLS,
             "per_second": PER_SECOND,
-            **run.figures(),
+            **figures,
             "gaps_recorded": len(gaps),
             "kills_without_a_gap": sum(not within(gaps, at) for at in killed),
             "gap_recorded_p50_ms": _ms(percentile(lengths, 0.5)),
@@ -144,9 +155,81 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
             "link_up_again_p99_ms": _ms(percentile(taken, 0.99)),
             "control_passed_by": load.unheard + run.verdict.in_gaps,
         },
-        at_most=run.bounds()
+        at_most=bounds
         | {"kills_without_a_gap": 0, "gap_recorded_p99_ms": scaled(15000, 2000)},
         at_least={"gaps_recorded": 1, "control_passed_by": 1},
+    )
+
+
+async def refused_connects(pair: Pair) -> int:
+    found: int = (await pair.stats("ls.ws"))["refused_upgrades"]
+    return found
+
+
+async def where_one_may_connect(
+    run: NewsRun, pair: Pair
+) -> tuple[dict[str, Figure], dict[str, float]]:
+    """Return the figures and bounds of *run*: a second connection is refused there."""
+    figures, bounds = run.figures(), run.bounds()
+    del figures["connections_at_once"], bounds["connections_at_once"]
+    return figures | {"connects_refused": await refused_connects(pair)}, bounds
+
+
+@asynccontextmanager
+async def place_kept(pair: Pair) -> AsyncIterator[None]:
+    """
+    Have the upstream take nobody, as if it still held a connection that has died.
+
+    On leaving, it goes on so for seconds, and until somebody was refused.
+    """
+    loop = asyncio.get_running_loop()
+    fault = {"target": "ls.ws", "kind": "refuse_upgrade"}
+    await pair.simulator.call("POST", "/fault", **fault, status=429)
+    before = await refused_connects(pair)
+    yield
+    free_at = loop.time() + PLACE_KEPT_SECONDS
+    async with asyncio.timeout(60):
+        while loop.time() < free_at or await refused_connects(pair) == before:
+            await asyncio.sleep(0.02)
+    await pair.simulator.call("DELETE", "/fault?" + urlencode(fault))
+
+
+async def test_news_when_the_upstream_keeps_the_place_of_the_killed_leader(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """The heir is refused, and asks again soon: it is no quarrel with a stranger."""
+    loop = asyncio.get_running_loop()
+    async with replicas(nodes, tmp_path, "ingest_ls") as pair:
+        await only_one_connection(pair)
+        waited: list[float] = []
+        async with NewsLoad(pair, PER_SECOND) as load:
+            for _ in range(PLACES_KEPT):
+                await asyncio.sleep(CALM_SECONDS)
+                leader = await pair.leader()
+                async with place_kept(pair):
+                    await pair.end(leader, signal.SIGKILL)
+                free = loop.time()
+                _, led = await first_to_lead(pair.replicas, 60)
+                waited.append(led - free)
+                await pair.registered()
+                await pair.restart(leader)
+            await asyncio.sleep(CALM_SECONDS)
+        run = await NewsRun.of(pair, load)
+        figures, bounds = await where_one_may_connect(run, pair)
+    record(
+        "kill -9 of the ingest that leads, upstream keeps its place for seconds",
+        {
+            "kills": PLACES_KEPT,
+            "kept_for_at_least_s": PLACE_KEPT_SECONDS,
+            "per_second": PER_SECOND,
+            **figures,
+            "link_up_once_free_p50_ms": _ms(percentile(waited, 0.5)),
+            "link_up_once_free_p99_ms": _ms(percentile(waited, 0.99)),
+            "control_passed_by": load.unheard + run.verdict.in_gaps,
+        },
+        # The pauses of an heir are twelve seconds at most.
+        at_most=bounds | {"link_up_once_free_p99_ms": scaled(30_000, 13_000)},
+        at_least={"connects_refused": PLACES_KEPT, "control_passed_by": 1},
     )
 
 
@@ -224,16 +307,12 @@ async def pause(pair: Pair, leader: ServiceProcess) -> float:
     loop = asyncio.get_running_loop()
     heir = pair.other(leader)
     held = loop.time()
-    async with paused(leader.process.pid), asyncio.timeout(60):
-        while not leads(heir):
-            await asyncio.sleep(0.005)
-        taken = loop.time() - held
+    async with paused(leader.process.pid):
+        _, led = await first_to_lead([heir], 60)
         await asyncio.sleep(0.5)
-    async with asyncio.timeout(60):
-        # Woken, it believes that it leads until it learns better.
-        while last_of(leader, "leading", "standing by") != "standing by":
-            await asyncio.sleep(0.005)
-    return taken
+    # Woken, it believes that it leads until it learns better.
+    await until_standing_by(leader)
+    return led - held
 
 
 async def test_a_leader_that_was_paused_is_fenced(nodes: Nodes, tmp_path: Path) -> None:

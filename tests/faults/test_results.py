@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from faults import test_partition
 from faults.report import report
-from faults.results import percentile, record, slope
+from faults.results import commit_of, percentile, record, slope
+
+
+FOLDER = Path(__file__).parent
 
 
 def test_a_missed_bound_is_kept_and_fails(
@@ -43,6 +52,7 @@ def test_the_last_run_of_a_suite_counts_and_a_short_one_never_replaces_a_full() 
                 "memory_gib": 4,
                 "load": 0.5,
                 "at": "2026-01-02T00:00:00+00:00",
+                "commit": "abc1234",
                 "figures": {"count": count},
                 "bounds": {},
                 "missed": [],
@@ -56,7 +66,54 @@ def test_the_last_run_of_a_suite_counts_and_a_short_one_never_replaces_a_full() 
     assert "| | count | 2,000 |" in shown
     assert "| | count | 1 |" not in shown
     assert "| | count | 3 |" not in shown
-    assert "| **s** | run | full, 2 cores, 4 GiB, load 0.5, 2026-01-02 | | |" in shown
+    run = "full, 2 cores, 4 GiB, load 0.5, 2026-01-02, abc1234"
+    assert f"| **s** | run | {run} | | |" in shown
+
+
+def test_a_suite_that_is_skipped_says_so_in_the_table_and_in_the_last_line(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "results.jsonl"
+    suite = test_partition.SUITE
+    # Its short form leaves out what takes long.
+    command = (sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", "costs_no_news")
+    own = {"FAULT_RESULTS": str(path), "FAULT_SCALE": "short"}
+    subprocess.run(
+        (*command, str(FOLDER / "test_partition.py")),
+        cwd=FOLDER.parents[1],
+        env=os.environ | own,
+        capture_output=True,
+        check=True,
+    )
+
+    lines = path.read_text().splitlines()
+    reason = json.loads(lines[0])["skipped"]
+    last_words = runpy.run_path(str(FOLDER / "__main__.py"))["last_words"]
+
+    assert len(lines) == 1
+    assert "elections after silence take long" in reason
+    assert f"| **{suite}** | **NOT TESTED** here: {reason} | " in report(lines)
+    assert last_words([], lines) == f"failed: none; NOT TESTED here: {suite} ({reason})"
+    assert last_words(["edges"], []) == "failed: edges"
+    # What was held once is not held by a run that did not take place.
+    outcome = {"figures": {"lost": 0}, "bounds": {"lost": "≤ 0"}, "missed": []}
+    held = json.dumps(json.loads(lines[0].replace("skipped", "was")) | outcome)
+    assert "| held |" in report([held])
+    assert "| held |" not in report([held, *lines])
+
+
+def test_outside_a_repository_the_commit_is_unknown(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == "unknown"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_inside_a_repository_the_commit_is_named(tmp_path: Path) -> None:
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run((*git, "init", "--quiet"), check=True)
+    commit = ("commit", "--quiet", "--allow-empty", "--no-gpg-sign", "--message", "a")
+    subprocess.run((*git, *commit), check=True)
+
+    int(commit_of(tmp_path), 16)
 
 
 def test_the_slope_is_that_of_the_line_through_the_points() -> None:

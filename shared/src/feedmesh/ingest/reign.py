@@ -175,7 +175,9 @@ class Reign:
         said = loop.time()
         while True:
             if loop.time() - said > SILENCE_SECONDS:
-                await self._check()
+                # Not waited for: after an outage the stream may take seconds to answer,
+                # and would then take the claim of whoever has heard nothing meanwhile.
+                self.doubt()
             if not self.term.overtaken.is_set():
                 asks = self._search is not None
                 await self._voice.lead(self.term, "leading", asks=asks)
