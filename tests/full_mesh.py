@@ -65,7 +65,7 @@ async def _clients(port: int) -> AsyncIterator[None]:
 async def _publish_prices(mesh: Mesh) -> None:
     symbols = (name for number in range(CLIENTS) for name in names(number))
     async with open_bus(mesh.nats) as bus:
-        for subject, message in price_messages("us", symbols):
+        for subject, message in price_messages("us", symbols, source="many"):
             await bus.publish(subject, message)
         await bus.flush()
 

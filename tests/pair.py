@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
-import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +16,8 @@ import httpx
 from mesh import Simulator, start_simulator
 from nats_process import NatsProcess, open_bus, run_nats
 from processes import ServiceProcess, plain_http
+from verdict import Sent
+from who_leads import first_to_lead, last_of, running, stepped_down
 
 from feedmesh.bus import Bus
 from feedmesh.clock import from_iso
@@ -32,22 +31,6 @@ from feedmesh.streams import NEWS
 
 
 NEWS_KEY = "NWS:NWS001"
-_LOOK_SECONDS = 0.005
-# What a process tells is asked of it, too, but not so often that it is kept from work.
-_ASK_SECONDS = 0.5
-# A log has no more than sixty lines a minute.
-_LINES_A_MINUTE = 50
-_LEADING = re.compile(
-    r'"event": "(leading|standing by|another leads; stepping down|link is up)"'
-)
-
-
-class Sent(NamedTuple):
-    """An item that the upstream wrote to a connection, and when, in ns."""
-
-    realkey: str
-    before_ns: int
-    after_ns: int
 
 
 class Stored(NamedTuple):
@@ -108,7 +91,7 @@ class Pair:
     async def restart(self, replica: ServiceProcess) -> None:
         """Start a replica that has ended; it stands by when this returns."""
         # Its lines are gone then.
-        self._stepped_down += _stepped_down(replica)
+        self._stepped_down += stepped_down(replica)
         await replica.start()
         async with asyncio.timeout(30):
             # On a machine with too little time, the leader may fall silent meanwhile.
@@ -123,13 +106,13 @@ class Pair:
         still connected. It says so; or else, if it was ended before it could, there is
         a claim before which nobody had ended.
         """
-        stepped_down = self._stepped_down + sum(map(_stepped_down, self.replicas))
+        overtaken = self._stepped_down + sum(map(stepped_down, self.replicas))
         claims = [claim async for _, claim in self._claims()]
         unprovoked = any(
             not any(before <= ended <= claim for ended in self._ended_ms)
             for before, claim in itertools.pairwise(claims)
         )
-        return 2 if stepped_down or unprovoked else 1
+        return 2 if overtaken or unprovoked else 1
 
     async def stats(self, target: str) -> dict[str, Any]:
         """Return what the simulator tells of *target*."""
@@ -251,199 +234,6 @@ def news_frame(realkey: str) -> dict[str, Any]:
         "bodysize": "1",
     }
     return {"header": {"tr_cd": "NWS", "tr_key": "NWS001"}, "body": body}
-
-
-class Verdict(NamedTuple):
-    """
-    What a run has shown.
-
-    Attributes:
-        sent: Items that the upstream wrote to a connection.
-        stored: Items in the stream.
-        lost: Items that were sent, are not there, and lie in no gap.
-        in_gaps: Items that were sent, are not there, and lie in a recorded gap.
-        duplicated: Items that are there more than once.
-        reordered: Items that stand behind one that was sent after them, and lie in no
-            gap.
-        late: The same, but in a recorded gap: what a replica that died had kept on
-            disk comes when it is back.
-    """
-
-    sent: int
-    stored: int
-    lost: int
-    in_gaps: int
-    duplicated: int
-    reordered: int
-    late: int
-
-
-def judge(sent: list[Sent], stored: list[str], gaps: list[FeedGap]) -> Verdict:
-    """Compare what was sent with what is stored."""
-    there = set(stored)
-    times = [(from_iso(gap.since), _end_of(gap)) for gap in gaps]
-    in_gaps = {
-        item.realkey
-        for item in sent
-        if any(since <= item.before_ns <= until for since, until in times)
-    }
-    missing = {item.realkey for item in sent} - there
-    behind = {b for a, b in itertools.pairwise(stored) if a > b}
-    verdict = Verdict(
-        sent=len(sent),
-        stored=len(stored),
-        lost=len(missing - in_gaps),
-        in_gaps=len(missing & in_gaps),
-        duplicated=len(stored) - len(there),
-        reordered=len(behind - in_gaps),
-        late=len(behind & in_gaps),
-    )
-    if verdict.lost:
-        _tell_lost([item for item in sent if item.realkey in missing - in_gaps], times)
-    return verdict
-
-
-def _tell_lost(lost: list[Sent], times: list[tuple[int, int]]) -> None:
-    def seconds(instant_ns: int) -> float:
-        return round((instant_ns - lost[0].before_ns) / 1e9, 3)
-
-    gaps = [[seconds(since), seconds(until)] for since, until in times]
-    report("lost", until=seconds(lost[-1].after_ns), items=len(lost), gaps=gaps)
-
-
-def within(gaps: Iterable[FeedGap], instant_ns: int) -> bool:
-    """Return whether any of *gaps* covers *instant_ns*."""
-    return any(from_iso(gap.since) <= instant_ns <= _end_of(gap) for gap in gaps)
-
-
-def seconds_of(gap: FeedGap) -> float:
-    """Return how long *gap* is, or has lasted until now."""
-    return (_end_of(gap) - from_iso(gap.since)) / 1e9
-
-
-def _end_of(gap: FeedGap) -> int:
-    return time.time_ns() if gap.until is None else from_iso(gap.until)
-
-
-def report(test: str, **figures: Any) -> None:
-    """Print *figures* as one JSON line."""
-    print(json.dumps({"test": test, **figures}), flush=True)
-
-
-def quantile(values: list[float], share: float) -> float:
-    """Return the value that *share* of *values* do not exceed."""
-    ranked = sorted(values)
-    return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
-
-
-def running(replica: ServiceProcess) -> bool:
-    """Return whether the process is there."""
-    return replica._process is not None and replica._process.returncode is None
-
-
-async def first_to_lead(
-    replicas: Sequence[ServiceProcess], seconds: float = 30.0
-) -> tuple[ServiceProcess, float]:
-    """
-    Wait until one of *replicas* leads and its link is up.
-
-    Return which, and when that was seen by the clock of the event loop: within
-    milliseconds as its log tells, or within half a second where its log may not.
-    """
-    loop = asyncio.get_running_loop()
-    asked = loop.time()
-    end = asked + seconds
-    while (now := loop.time()) < end:
-        there = [replica for replica in replicas if running(replica)]
-        for replica in there:
-            if _log_says_leading(replica) and _log_is_whole(replica):
-                return replica, now
-        if now - asked >= _ASK_SECONDS:
-            for replica in there:
-                if await _asked(replica, "leader") and await _asked(replica, "link_up"):
-                    return replica, loop.time()
-            asked = loop.time()
-        await asyncio.sleep(_LOOK_SECONDS)
-    raise AssertionError(f"no replica led with its link up within {seconds:g} s")
-
-
-async def until_standing_by(replica: ServiceProcess, seconds: float = 60.0) -> None:
-    """Wait until a replica that runs does not lead, or does so no more."""
-    loop = asyncio.get_running_loop()
-    asked = loop.time()
-    end = asked + seconds
-    while loop.time() < end:
-        stands_by = last_of(replica, "leading", "standing by") == "standing by"
-        if stands_by and _log_is_whole(replica):
-            return
-        if loop.time() - asked >= _ASK_SECONDS:
-            if await _asked(replica, "leader") == 0:
-                return
-            asked = loop.time()
-        await asyncio.sleep(_LOOK_SECONDS)
-    raise AssertionError(f"the replica went on leading for {seconds:g} s")
-
-
-async def _asked(replica: ServiceProcess, name: str) -> float | None:
-    """Return what the metric says, or None if the replica does not answer soon."""
-    with contextlib.suppress(TimeoutError, httpx.HTTPError):
-        async with asyncio.timeout(2 * _ASK_SECONDS):
-            return await replica.metric(f"feedmesh_ingest_{name}")
-    return None
-
-
-def _log_is_whole(replica: ServiceProcess) -> bool:
-    """Return whether nothing of the last minute can have been held back."""
-    if len(replica.lines) < _LINES_A_MINUTE:
-        return True
-    line = replica.lines[-_LINES_A_MINUTE]
-    if not line.startswith("{"):
-        return False
-    told = datetime.fromisoformat(json.loads(line)["at"])
-    return time.time() - told.timestamp() > 60
-
-
-def _log_says_leading(replica: ServiceProcess) -> bool:
-    found = set()
-    # An heir connects before it leads.
-    for line in reversed(replica.lines):
-        if told := _LEADING.search(line):
-            if told[1] not in ("leading", "link is up"):
-                break
-            found.add(told[1])
-    return len(found) == 2
-
-
-def said(replica: ServiceProcess, event: str) -> int:
-    """Return how often the log tells *event*."""
-    return sum(f'"event": "{event}"' in line for line in replica.lines)
-
-
-def _stepped_down(replica: ServiceProcess) -> int:
-    return said(replica, "another leads; stepping down")
-
-
-def last_of(replica: ServiceProcess, *events: str) -> str | None:
-    """Return which of *events* the log tells last."""
-    for line in reversed(replica.lines):
-        for event in events:
-            if f'"event": "{event}"' in line:
-                return event
-    return None
-
-
-async def until_said(
-    replica: ServiceProcess, event: str, times: int, seconds: float = 30.0
-) -> None:
-    """Wait until the log tells *event* for the time *times*."""
-    try:
-        async with asyncio.timeout(seconds):
-            while said(replica, event) < times:
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(
-            f"not said: {event!r}\n" + "\n".join(replica.lines[-30:])
-        ) from None
 
 
 @asynccontextmanager

@@ -16,19 +16,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pair import (
-    NewsLoad,
-    Pair,
-    first_to_lead,
-    judge,
-    quantile,
-    report,
-    run_pair,
-    said,
-    seconds_of,
-    until_said,
-)
+from pair import NewsLoad, Pair, run_pair
 from processes import ServiceProcess
+from verdict import judge, quantile, report, seconds_of
+from who_leads import first_to_lead, said, until_said
 
 from feedmesh.ingest.beat import SILENCE_SECONDS
 

@@ -13,17 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pair import (
-    NewsLoad,
-    Pair,
-    judge,
-    last_of,
-    report,
-    run_pair,
-    said,
-    until_said,
-)
+from pair import NewsLoad, Pair, run_pair
 from processes import ServiceProcess
+from verdict import judge, report
+from who_leads import last_of, said, until_said
 
 from feedmesh.streams import ensure_streams
 

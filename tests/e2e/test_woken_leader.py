@@ -20,8 +20,9 @@ import pytest
 from edge_harness import edge_env
 from mesh import Listener
 from nats.aio.msg import Msg
-from pair import Pair, run_pair, until_said
+from pair import Pair, run_pair
 from processes import run_service
+from who_leads import until_said
 
 from feedmesh.messages import decode_head
 from feedmesh.newest import NewestPrices

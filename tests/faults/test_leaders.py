@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from pair import first_to_lead, until_standing_by
 from processes import ServiceProcess, run_service
+from who_leads import first_to_lead, until_standing_by
 
 
 _TESTS = Path(__file__).parents[1]

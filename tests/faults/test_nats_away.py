@@ -13,8 +13,9 @@ from faults.identity import unaccounted
 from faults.naive import NaiveWriter
 from faults.readers import NewsReader
 from faults.results import FULL, record, scaled
-from pair import NewsLoad, Pair, run_replicas, said, until_said
+from pair import NewsLoad, Pair, run_replicas
 from processes import ServiceProcess
+from who_leads import said, until_said
 
 
 AWAY_SECONDS = scaled(3.0, 60.0)

@@ -26,16 +26,10 @@ from faults.processes import paused
 from faults.results import FULL, Figure, percentile, record, scaled
 from faults.turns import NewsRun, Turns
 from nats.aio.msg import Msg
-from pair import (
-    NewsLoad,
-    Pair,
-    first_to_lead,
-    run_replicas,
-    seconds_of,
-    until_standing_by,
-    within,
-)
+from pair import NewsLoad, Pair, run_replicas
 from processes import ServiceProcess
+from verdict import seconds_of, within
+from who_leads import first_to_lead, until_standing_by
 
 from feedmesh.bus import Bus
 from feedmesh.messages import decode_head

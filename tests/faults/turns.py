@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from faults.identity import unaccounted
 from faults.results import Figure, percentile
-from pair import NewsLoad, Pair, Stored, Verdict, judge
+from pair import NewsLoad, Pair, Stored
 from processes import ServiceProcess
+from verdict import Verdict, judge
 
 from feedmesh.gaps import FeedGap
 
