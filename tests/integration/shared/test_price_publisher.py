@@ -37,7 +37,8 @@ class Reader:
 
     async def start(self) -> None:
         await self._bus.nc.subscribe("prices.>", cb=self._take)
-        await self._bus.nc.flush()
+        # An answer comes after the server has read the line before; a flush may not.
+        await stream_state(self._bus, PRICES)
 
     async def _take(self, message: Msg) -> None:
         epoch, seq, text = message.data.decode().split(" ")
