@@ -118,3 +118,11 @@ async def open_bus(server: NatsProcess, name: str = "test") -> AsyncIterator[Bus
     async with connect_bus(server.settings(), name) as bus:
         await ensure_streams(bus.nc.jetstream())
         yield bus
+
+
+async def until_back(bus: Bus) -> None:
+    """Wait for a server that has restarted, and make the streams that it has lost."""
+    async with asyncio.timeout(20):
+        while not bus.connected:
+            await asyncio.sleep(0.01)
+    await ensure_streams(bus.nc.jetstream())

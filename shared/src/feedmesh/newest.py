@@ -59,11 +59,7 @@ class NewestPrices:
             ValueError: If it is not a price message, or one of a later schema.
         """
         price = _read(payload)
-        source, epoch = price.head.source, price.head.epoch
-        if epoch < self._heard.get(source, epoch):
-            return None
-        self._heard[source] = epoch
-        return self._newer(price)
+        return self._newer(price) if _leads(self._heard, price.head) else None
 
     def stored(self, payload: bytes) -> NewPrice | None:
         """
@@ -73,11 +69,9 @@ class NewestPrices:
             ValueError: If it is not a price message, or one of a later schema.
         """
         price = _read(payload)
-        source, epoch = price.head.source, price.head.epoch
-        if epoch < self._stored.get(source, epoch):
+        if not _leads(self._stored, price.head):
             return None
-        self._stored[source] = epoch
-        self._heard[source] = max(epoch, self._heard.get(source, epoch))
+        _leads(self._heard, price.head)
         return self._newer(price)
 
     def _newer(self, price: NewPrice) -> NewPrice | None:
@@ -87,6 +81,13 @@ class NewestPrices:
             return None
         self._versions[symbol] = version
         return price
+
+
+def _leads(epochs: dict[str, int], head: Head) -> bool:
+    """Note the epoch of *head*; return whether none that is higher was noted."""
+    highest = max(head.epoch, epochs.get(head.source, head.epoch))
+    epochs[head.source] = highest
+    return head.epoch == highest
 
 
 def _read(payload: bytes) -> NewPrice:

@@ -26,12 +26,17 @@ from starlette.routing import Route
 from feedmesh.vitals import show_vitals
 
 
-__all__ = ["QuietServer", "Readiness", "ops_app", "serve", "serve_ops"]
+__all__ = ["QuietServer", "Readiness", "ops_app", "serve", "serve_ops", "together"]
 
 logger = logging.getLogger(__name__)
 
 Check = Callable[[], str | None]
 """Returns what is wrong, or None if all is well."""
+
+
+def together(*checks: Check) -> str | None:
+    """Return all that *checks* say is wrong, as one text; None if all is well."""
+    return "; ".join(filter(None, (check() for check in checks))) or None
 
 
 class Readiness:

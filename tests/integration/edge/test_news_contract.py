@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from edge_harness import Client, EdgeProcess, Writer, run_edge
-from nats_process import NatsProcess
+from nats_process import NatsProcess, until_back
 from processes import run_service
 
 from feedmesh.bus import Bus
@@ -123,10 +123,7 @@ async def test_no_item_is_lost_while_nats_restarts(
         assert await titles(client, 1) == ["before"]
         await nats_server.stop()
         await nats_server.start()
-        async with asyncio.timeout(20):
-            while not bus.connected:
-                await asyncio.sleep(0.01)
-        await ensure_streams(bus.nc.jetstream())
+        await until_back(bus)
         for number in range(20):
             await writer.news(f"after {number}", f"after {number}")
 

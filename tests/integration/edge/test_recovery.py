@@ -10,12 +10,12 @@ import httpx
 import pytest
 from edge_harness import Client, EdgeProcess, Writer, run_edge
 from nats.js.api import StreamSource, SubjectTransform
-from nats_process import NatsProcess
+from nats_process import NatsProcess, until_back
 from processes import run_service
 
 from feedmesh.bus import Bus
 from feedmesh.demand import DemandListener
-from feedmesh.streams import PRICES, definitions, ensure_streams
+from feedmesh.streams import PRICES, definitions
 
 
 Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -88,10 +88,7 @@ async def test_prices_resume_when_nats_restarts(
         await client.json()
         await nats_server.stop()
         await nats_server.start()
-        async with asyncio.timeout(20):
-            while not bus.connected:
-                await asyncio.sleep(0.01)
-        await ensure_streams(bus.nc.jetstream())
+        await until_back(bus)
         await writer.price("AAPL", last_price="2")
 
         assert (await client.json())["last_price"] == 2

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nats_process import NatsProcess
+from nats_process import NatsProcess, until_back
 from prometheus_client import CollectorRegistry
 
 from feedmesh.bus import Bus
@@ -17,7 +17,6 @@ from feedmesh.ingest.beat import Beat
 from feedmesh.ingest.gaps import GapKeeper
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import LinkState, LinkStatus
-from feedmesh.streams import ensure_streams
 
 
 class FakeLink:
@@ -143,10 +142,7 @@ async def test_what_could_not_be_told_is_told_once_nats_is_back(
         # A leader that dies now leaves what it could not tell to its heir.
         assert leader.keeper.complete() == complete
         await nats_server.start()
-        async with asyncio.timeout(20):
-            while not bus.connected:
-                await asyncio.sleep(0.01)
-        await ensure_streams(bus.nc.jetstream())
+        await until_back(bus)
         (gap,) = await told(bus, 1)
 
     assert gap.until is not None

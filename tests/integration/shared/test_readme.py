@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from edge_harness import Writer
-from nats_process import NatsProcess
+from nats_process import NatsProcess, until_back
 
 from feedmesh.bus import Bus
-from feedmesh.streams import ensure_streams
 
 
 ROOT = Path(__file__).parents[3]
@@ -90,9 +89,6 @@ async def test_the_reader_of_prices_outlives_nats(
         assert await line(process) == "AAPL 1.10"
         await nats_server.stop()
         await nats_server.start()
-        async with asyncio.timeout(20):
-            while not bus.connected:
-                await asyncio.sleep(0.01)
-        await ensure_streams(bus.nc.jetstream())
+        await until_back(bus)
         await writer.price("AAPL", last_price="2.10")
         assert await line(process) == "AAPL 2.10"

@@ -40,6 +40,7 @@ from feedmesh.ingest.term import Term
 from feedmesh.ingest.watchdog import SystemClock, Watchdog, WatchedLink
 from feedmesh.ingest.wire import tls_context
 from feedmesh.metrics import BusMetrics, IngestMetrics
+from feedmesh.ops import together
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 from feedmesh.status import StatusPublisher
 from feedmesh.streams import GAPS, NEWS, PRICES, STATUS
@@ -179,8 +180,9 @@ class Replica:
 
     def problem(self) -> str | None:
         """Return what is wrong, for readiness; standing by is not."""
-        checks = self._leadership.problem, self._bus.check, self._streams.problem
-        return "; ".join(filter(None, (check() for check in checks))) or None
+        return together(
+            self._leadership.problem, self._bus.check, self._streams.problem
+        )
 
     def jobs(self) -> dict[str, Job]:
         """Return what runs whether we lead or not."""

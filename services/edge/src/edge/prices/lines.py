@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 from feedmesh import subjects
@@ -108,14 +108,12 @@ class PriceLines:
         await self._open(self._active)
 
     async def run(self) -> None:
-        """Keep the second connection, for ever."""
-        if self._second is None:
-            await asyncio.Event().wait()
-            return
-        async with self._second() as bus:
-            line = _Line(bus)
-            self._lines.append(line)
-            await self._open(line)
+        """Keep the second connection, if there is to be one, for ever."""
+        async with AsyncExitStack() as stack:
+            if self._second is not None:
+                line = _Line(await stack.enter_async_context(self._second()))
+                self._lines.append(line)
+                await self._open(line)
             await asyncio.Event().wait()
 
     async def _open(self, line: _Line) -> None:
