@@ -105,6 +105,16 @@ async def test_a_token_is_renewed_before_it_ends() -> None:
     assert await keeper.token() == "t2"
 
 
+async def test_a_token_that_is_born_shortly_before_its_end_is_used_to_its_end() -> None:
+    """All end at 07:00 in Korea: taking another at 06:58 and again gains nothing."""
+    issuer = Issuer(expires_in=120)
+    keeper = issuer.keeper()
+    assert await keeper.token() == await keeper.token() == "t1"
+
+    issuer.time += timedelta(seconds=120)
+    assert await keeper.token() == "t2"
+
+
 async def test_a_rejected_token_is_replaced_but_not_in_a_storm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

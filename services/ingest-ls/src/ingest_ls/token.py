@@ -76,6 +76,8 @@ class TokenKeeper:
         self._limiter = ConnectLimiter(_PER_MINUTE)
         # Replicas of one account must not all renew in the same second.
         self._early = _RENEW_SECONDS + random.uniform(0, 60)
+        # One that had less than that when it was taken: another would end no later.
+        self._brief: Token | None = None
 
     async def token(self) -> str:
         """
@@ -87,7 +89,7 @@ class TokenKeeper:
         # The lock is held while LS is asked: taking two tokens would void the first.
         async with self._taking:
             now = self._now().timestamp()
-            if self._token is None or now >= self._token.expires_at - self._early:
+            if self._is_due(now):
                 await self._wait_for_cooldown(now)
                 await self._take()
             assert self._token is not None
@@ -116,6 +118,13 @@ class TokenKeeper:
         if self._file is not None:
             self._file.unlink(missing_ok=True)
 
+    def _is_due(self, now: float) -> bool:
+        """Return whether a token must be taken at *now*."""
+        if self._token is None:
+            return True
+        early = 0.0 if self._token == self._brief else self._early
+        return now >= self._token.expires_at - early
+
     async def _wait_for_cooldown(self, now: float) -> None:
         """Keep a storm of rejections from becoming a storm of new tokens."""
         if pause := self._limiter.wait(now):
@@ -134,6 +143,8 @@ class TokenKeeper:
         self._taken_at = now.timestamp()
         value = str(reply.get("access_token") or "")
         self._token = Token(value, expiry_of(reply, now))
+        if self._is_due(self._taken_at):
+            self._brief = self._token
         self._adopted = None
         self._issued(self._token)
         logger.info(
