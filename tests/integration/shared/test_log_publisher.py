@@ -119,6 +119,32 @@ async def test_memory_is_bounded_by_bytes_too(bus: Bus) -> None:
     await asyncio.wait([task])
 
 
+async def test_what_an_earlier_term_has_left_on_disk_is_not_missing(
+    bus: Bus, tmp_path: Path
+) -> None:
+    """Until when all was stored has been told then; a gap began there, and ended."""
+    overtaken = await claim_epoch(bus, "ls")
+    claim = await claim_epoch(bus, "ls")
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
+        spool.append(pack(entry(1)._replace(received_ns=1)))
+        # The stream refuses all, so what is taken from the disk stays in flight.
+        publisher = LogPublisher(bus, overtaken, spool=spool)
+        publisher.offer(entry(2)._replace(received_ns=2, kept=True))
+        assert publisher.complete_ns is None
+        publisher.offer(entry(3)._replace(received_ns=3))
+        assert publisher.complete_ns == 3
+        task = asyncio.create_task(publisher.run())
+        await asyncio.wait_for(publisher.fenced.wait(), 10)
+        publisher.offer(entry(4)._replace(received_ns=4))
+        assert publisher.complete_ns == 3
+
+        publisher.adopt(claim)
+        assert await publisher.flushed(10)
+        assert publisher.complete_ns is None
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def test_what_another_replica_keeps_on_disk_is_not_missing(
     bus: Bus, tmp_path: Path
 ) -> None:

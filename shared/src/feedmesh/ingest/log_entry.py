@@ -35,7 +35,8 @@ class LogEntry(NamedTuple):
         messages: All of them; the first one's id is the item's.
         received_ns: When it came from the upstream.
         size: Bytes that it takes in memory, about.
-        kept: Whether another replica has it on disk until it is stored.
+        kept: Whether it was received in an earlier term, and left on a disk: until when
+            all was stored has been told then, and a gap began there.
     """
 
     messages: tuple[LogMessage, ...]
@@ -49,6 +50,7 @@ class _Record(msgspec.Struct, array_like=True):
 
     received_ns: int
     messages: list[tuple[str, str, bytes | None]]
+    kept: bool = False
 
 
 _encode_record = msgspec.msgpack.Encoder().encode
@@ -63,7 +65,7 @@ def pack(entry: LogEntry) -> bytes:
         payload = None if message.encode is before else message.encode()
         messages.append((message.subject, message.message_id, payload))
         before = message.encode
-    return _encode_record(_Record(entry.received_ns, messages))
+    return _encode_record(_Record(entry.received_ns, messages, entry.kept))
 
 
 def unpack(record: bytes, renew: Renew) -> LogEntry:
@@ -78,14 +80,14 @@ def unpack(record: bytes, renew: Renew) -> LogEntry:
         ValueError: If it is none.
     """
     try:
-        kept = _decode_record(record)
+        found = _decode_record(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError("not an entry of the log") from error
     messages = []
     payload = b""
-    for subject, message_id, own in kept.messages:
+    for subject, message_id, own in found.messages:
         payload = payload if own is None else own
         messages.append(LogMessage(subject, message_id, partial(renew, payload)))
     if not messages:
         raise ValueError("an entry of the log without a message")
-    return LogEntry(tuple(messages), kept.received_ns, len(record))
+    return LogEntry(tuple(messages), found.received_ns, len(record), found.kept)

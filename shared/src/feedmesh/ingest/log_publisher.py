@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 
 from feedmesh.backoff import backoff
@@ -87,6 +87,8 @@ class LogPublisher:
         self._capacity_bytes = capacity_bytes
         self._spool = spool
         self._left_over = len(spool) if spool else 0
+        # Of what lies on disk and is not in flight, nothing fresh is older.
+        self._spooled_ns: int | None = None
         self._renew = renew
         self._known = known
         self._reread = reread
@@ -120,9 +122,10 @@ class LogPublisher:
 
     @property
     def complete_ns(self) -> int | None:
-        """Until when all that we received is stored; None if all of it is."""
-        waiting = chain(self._in_flight, self._queue)
-        return next((entry.received_ns for entry in waiting if not entry.kept), None)
+        """Until when all that is fresh is stored; None if all of it is."""
+        on_disk = () if self._spooled_ns is None else (self._spooled_ns,)
+        waiting = chain(_fresh(self._in_flight), on_disk, _fresh(self._queue))
+        return next(waiting, None)
 
     def offer(self, entry: LogEntry) -> bool:
         """Queue *entry*; False if there is no room, which is counted."""
@@ -134,7 +137,7 @@ class LogPublisher:
         # Behind a full queue in memory there may be room on disk.
         if self._queue:
             self._spill()
-        if self._spool and not self._queue and self._spool.append(pack(entry)):
+        if self._spool and not self._queue and self._to_disk(self._spool, entry):
             self._arrived.set()
             return True
         self.refused += 1
@@ -214,7 +217,7 @@ class LogPublisher:
             except ValueError:
                 logger.error("a record of the spool makes no sense")
                 entry = None
-            left_over = self._left_over > 0
+            left_over = len(self._in_flight) < self._left_over
             known = left_over and entry and self._known(entry.messages[0].message_id)
             if entry is None or known:
                 # Only the oldest can be dropped.
@@ -224,6 +227,11 @@ class LogPublisher:
                 if entry is not None:
                     self._count(entry, False)
                 continue
+            if left_over:
+                # The term that has left it has told until when all was stored.
+                entry = entry._replace(kept=True)
+            elif not entry.kept:
+                self._spooled_ns = entry.received_ns
             self._in_flight.append(entry)
             self._records.append(record)
             size += len(entry.messages)
@@ -233,6 +241,15 @@ class LogPublisher:
     def _drop(self, spool: Spool, records: list[bytes]) -> None:
         spool.drop(records)
         self._left_over = max(0, self._left_over - len(records))
+        if not spool:
+            self._spooled_ns = None
+
+    def _to_disk(self, spool: Spool, entry: LogEntry) -> bool:
+        if not spool.append(pack(entry)):
+            return False
+        if self._spooled_ns is None and not entry.kept:
+            self._spooled_ns = entry.received_ns
+        return True
 
     def _settle(self, count: int, new: bool) -> None:
         """Note that the first *count* in flight are stored."""
@@ -263,7 +280,7 @@ class LogPublisher:
                     return
                 records.append(record)
             self._records.extend(records)
-        while self._queue and spool.append(pack(self._queue[0])):
+        while self._queue and self._to_disk(spool, self._queue[0]):
             self._next_queued()
 
     async def _store_together(self) -> bool:
@@ -322,3 +339,8 @@ class LogPublisher:
     def _refused_as_stale(self) -> None:
         self.fenced.set()
         self._doubt()
+
+
+def _fresh(entries: Iterable[LogEntry]) -> Iterator[int]:
+    """Return when those of *entries* were received that lie in no gap told already."""
+    return (entry.received_ns for entry in entries if not entry.kept)
