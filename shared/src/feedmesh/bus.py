@@ -95,10 +95,10 @@ class _Client(LaneClient):
 
     def drop_unwritten(self) -> None:
         """
-        Forget what had not been written when the connection broke.
+        Forget what is yet to be written.
 
-        nats-py writes it to the next server before anybody is told of that: it would
-        overtake what is sent again, and be taken for a loss.
+        When a connection breaks, nats-py writes it to the next server before anybody is
+        told of that: it would overtake what is sent again, and be taken for a loss.
         """
         self._pending.clear()
         self._pending_data_size = 0
@@ -134,12 +134,16 @@ class _Client(LaneClient):
         """
         Wait for the answer to a ping, which may come when nobody waits any more.
 
-        nats-py cancels what waits for it, and stops reading when the answer comes.
+        nats-py cancels what waits for it, and stops reading when the answer comes; and
+        its ping overtakes what was published and subscribed just before.
         """
         if self.is_closed:
             raise ConnectionClosedError
         pong = asyncio.get_running_loop().create_future()
         try:
+            if self._pending and self.is_connected and self._transport:
+                self._transport.writelines(self._pending[:])
+                self.drop_unwritten()
             await self._send_ping(pong)
         except (OSError, RuntimeError) as error:
             # The latter is uvloop's, of a socket that is closed already.
@@ -230,10 +234,10 @@ class Bus:
 
     async def flush(self, timeout: float = 5.0) -> None:
         """
-        Wait for the answer to a ping; what came before it has been read then.
+        Wait for the answer to a ping.
 
-        It proves nothing about what was published or subscribed: nats-py's ping
-        overtakes that.
+        What came before it has been read then, and the server has what was published
+        and subscribed before.
 
         Raises:
             BusError: If none came in *timeout* seconds.

@@ -104,6 +104,33 @@ async def test_a_flush_that_nobody_waits_for_does_no_harm(bus: Bus) -> None:
     await bus.flush()
 
 
+async def test_the_server_has_what_came_before_a_flush(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-py's ping overtakes it."""
+    transport = bus.nc._transport
+    assert transport is not None
+    written: list[bytes] = []
+    write, writelines = transport.write, transport.writelines
+
+    def note(payload: bytes) -> None:
+        written.append(payload)
+        write(payload)
+
+    def note_all(payloads: list[bytes]) -> None:
+        written.extend(payloads)
+        writelines(payloads)
+
+    monkeypatch.setattr(transport, "write", note)
+    monkeypatch.setattr(transport, "writelines", note_all)
+    await bus.nc.subscribe("test")
+    await bus.publish("test", b"1")
+    await bus.flush()
+
+    verbs = [payload.split()[0] for payload in written]
+    assert verbs == [b"SUB", b"PUB", b"PING"]
+
+
 async def use_a_closed_socket(server: NatsProcess) -> None:
     """Publish and ask in the instant between a socket's end and its being noticed."""
     async with connect_bus(server.settings(), "test") as bus:
