@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats_process import NatsProcess, open_bus
 
 from feedmesh.bus import Bus, connect_bus
+from feedmesh.fast_lane import LaneMessage
 from feedmesh.ingest.price_publisher import Encode, PricePublisher
 from feedmesh.messages import Version
 from feedmesh.settings import ServiceSettings
@@ -383,3 +384,43 @@ async def test_without_the_last_messages_some_are_missed(tmp_path: Path) -> None
     reader = await publish_while_a_server_dies(tmp_path, 0)
 
     assert reader.holes(7) != []
+
+
+class Unheard(PricePublisher):
+    """Hears no answer of the stream, as while its servers elect a leader."""
+
+    def _answered(self, answers: Sequence[LaneMessage]) -> None:
+        return
+
+
+class UnheardAndEager(Unheard):
+    """As if all that is not confirmed had been sent an instant ago."""
+
+    _at_sweeps = property(lambda self: (0, 0), lambda self, counts: None)
+
+
+async def resent_after_a_second(publisher: PricePublisher, bus: Bus) -> int:
+    """Publish a thousand in a second, lose the connection; return what was resent."""
+    task = asyncio.create_task(publisher.run())
+    for number in range(1_000):
+        await publisher.publish(f"prices.us.S{number % 5}", says(str(number)))
+        await asyncio.sleep(0.001)
+    assert publisher.unconfirmed > 900
+    transport = bus.nc._transport
+    assert transport is not None
+    transport.close()  # type: ignore[no-untyped-call] # it has no types
+    await until(lambda: bus.connected and publisher._connection == 1)
+    task.cancel()
+    await asyncio.wait([task])
+    return publisher.resent
+
+
+async def test_only_what_was_sent_last_is_sent_again_as_it_was(bus: Bus) -> None:
+    """All of it would keep what is new waiting, for as long as it takes."""
+    assert 100 < await resent_after_a_second(Unheard(bus), bus) < 700
+
+
+async def test_without_that_limit_all_that_is_not_confirmed_is_sent_again(
+    bus: Bus,
+) -> None:
+    assert await resent_after_a_second(UnheardAndEager(bus), bus) > 900

@@ -10,9 +10,11 @@ away, the symbol is only noted, and its newest state is sent later.
 
 A state gets its version when it is first sent, so the numbers on the wire have no holes
 (:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
-anything new, in the order of the versions. First of all that is each message, as it
-was, of which nobody knows whether the server before had passed it on: whoever was
-connected to another server all the time misses none.
+anything new, in the order of the versions. First of all that is each message of the
+last instant, as it was, of which nobody knows whether the server before had passed it
+on: whoever was connected to another server all the time misses none. What is older, a
+server that lived has passed on, and one that was stuck has made worthless: sending all
+of that again would only keep what is new waiting.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _WINDOW = 32_768
 _SWEEP_SECONDS = 0.25
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_SWEEPS = 8
-# Messages that are kept to be sent again as they were; answers come every 250.
+# Messages that are kept to be sent again as they were.
 _KEPT = 8_192
 # Resends between two turns of the event loop.
 _RESENDS_PER_TURN = 256
@@ -77,6 +79,9 @@ class PricePublisher:
         self._dirty: dict[str, None] = {}
         # The last messages that were sent, with their subjects.
         self._kept: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
+        self._published = 0
+        # How many that were at the last sweep, and at the one before.
+        self._at_sweeps = (0, 0)
         self._inbox = bus.nc.new_inbox()
         self._sent = Confirmations(self._inbox, _CONFIRM_SWEEPS)
         # Which of the bus's connections has all that was due; None while not running.
@@ -173,6 +178,8 @@ class PricePublisher:
                 self._wake.clear()
         except TimeoutError:
             self._note(self._sent.tick())
+            if self._bus.connected:
+                self._at_sweeps = (self._published, self._at_sweeps[0])
 
     async def _catch_up(self, first: int) -> None:
         """Send what is due; only then may what is new go out by itself."""
@@ -180,7 +187,7 @@ class PricePublisher:
             return
         connection = self._bus.nc.stats["reconnects"]
         if connection != (first if self._connection is None else self._connection):
-            unsure = self._sent.waiting
+            unsure = min(self._sent.waiting, self._published - self._at_sweeps[1])
             self.republish_all()
             await self._replay(unsure)
         while self._dirty:
@@ -253,6 +260,7 @@ class PricePublisher:
         except NatsError:
             return False
         self._kept.append((subject, payload))
+        self._published += 1
         return True
 
     def _answered(self, answers: Sequence[LaneMessage]) -> None:
