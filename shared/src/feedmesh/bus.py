@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,6 +68,11 @@ class _Client(LaneClient):
     def last_server(self) -> str | None:
         """The address of the server that it has, or had, or tried last."""
         return self._current_server.uri.netloc if self._current_server else None
+
+    @property
+    def greeting(self) -> Mapping[str, Any]:
+        """What the server that it has, or had, has said of itself."""
+        return self._server_info
 
     async def _process_info(
         self, info: dict[str, Any], initial_connection: bool = False
@@ -182,6 +187,11 @@ class Bus:
     def server(self) -> str | None:
         """The address of the server that it has, or had, or tried last."""
         return self.nc.last_server
+
+    @property
+    def greeting(self) -> Mapping[str, Any]:
+        """What that server has said of itself; empty before there was one."""
+        return self.nc.greeting
 
     def check(self) -> str | None:
         """Return what is wrong, for readiness."""

@@ -81,7 +81,7 @@ def _ingest(feed: str, *markets: Market, publish: Sequence[str] = ()) -> Permiss
             subjects.leader(feed),
             subjects.dead_letters(identity),
             subjects.DEMAND_ASK,
-            *_info(PRICES, NEWS, STATUS, GAPS),
+            *_info(PRICES, NEWS, STATUS, GAPS, PINS),
             *_read(PRICES, PINS, GAPS),
             _last(NEWS, subjects.epoch(feed)),
             _last(STATUS, subjects.status(feed)),
@@ -118,7 +118,7 @@ IDENTITIES: Final[Mapping[str, Permissions]] = {
         publish=(
             subjects.ALL_DEMAND,
             subjects.ALL_PINS,
-            *_info(PRICES, NEWS, STATUS, GAPS),
+            *_info(PRICES, NEWS, STATUS, GAPS, PINS),
             *_read(PRICES, NEWS, STATUS, PINS, GAPS),
         ),
         subscribe=(

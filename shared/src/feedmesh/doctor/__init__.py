@@ -3,8 +3,9 @@ Check a deployment against what feedmesh needs: ``python -m feedmesh doctor``.
 
 :func:`gather` asks the servers and returns :class:`Facts`; :func:`check` is pure and
 judges them. What this identity is not told is *unknown*, and said to be: a check that
-could not be made is not a check that passed. What makes a service useless, a stream
-that is missing or has the wrong settings, also makes it not ready: :class:`StreamGate`.
+could not be made is not a check that passed. What makes a service useless, such as a
+server that is too old or a stream that is missing, also makes it not ready:
+:class:`StreamGate`.
 """
 
 from feedmesh.doctor.checks import check

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 from feedmesh.doctor.facts import Facts, granted
 from feedmesh.doctor.findings import Finding, Level
@@ -14,7 +15,7 @@ from feedmesh.status import STALE_SECONDS
 from feedmesh.streams import STATUS, definitions
 
 
-__all__ = ["check"]
+__all__ = ["check", "check_server"]
 
 # Atomic batches, which the news log is written with, came with it.
 _MIN_VERSION = (2, 12)
@@ -50,18 +51,22 @@ def _check_servers(facts: Facts) -> Iterator[Finding]:
         if greeting is None:
             # One of three may be away; that none answers is found further down.
             yield Finding(url, Level.WARN, "does not answer")
-            continue
-        version = str(greeting.get("version", ""))
-        number = _version(version)
-        if number is None:
-            yield Finding(url, Level.UNKNOWN, f"says version {version!r}")
-        elif number < _MIN_VERSION:
-            needed = ".".join(map(str, _MIN_VERSION))
-            yield Finding(url, Level.FAIL, f"is {version}; {needed} is needed")
-        elif not greeting.get("jetstream"):
-            yield Finding(url, Level.FAIL, f"is {version}, without JetStream")
         else:
-            yield Finding(url, Level.OK, f"is {version}, with JetStream")
+            yield check_server(url, greeting)
+
+
+def check_server(about: str, greeting: Mapping[str, Any]) -> Finding:
+    """Judge what a server says of itself before anybody logs in."""
+    version = str(greeting.get("version", ""))
+    number = _version(version)
+    if number is None:
+        return Finding(about, Level.UNKNOWN, f"says version {version!r}")
+    if number < _MIN_VERSION:
+        needed = ".".join(map(str, _MIN_VERSION))
+        return Finding(about, Level.FAIL, f"is {version}; {needed} is needed")
+    if not greeting.get("jetstream"):
+        return Finding(about, Level.FAIL, f"is {version}, without JetStream")
+    return Finding(about, Level.OK, f"is {version}, with JetStream")
 
 
 def _version(text: str) -> tuple[int, int] | None:

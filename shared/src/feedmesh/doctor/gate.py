@@ -1,10 +1,12 @@
 """
-The doctor's verdict on the streams, as a check of readiness.
+The doctor's verdict on the server and its streams, as a check of readiness.
 
-A service cannot work on a stream that is missing or has the wrong settings, so it is
-not ready then, nor before it has been told how each of them is. How many copies there
-are is no reason: with one of three, everything works. Nor is, later on, an answer that
-does not come: NATS away for a moment must not make every service unready at once.
+A service cannot work with a server that is too old, nor on a stream that is missing or
+has the wrong settings, so it is not ready then, nor before it has been told how each of
+them is. How many copies there are is no reason: with one of three, everything works.
+Nor is, later on, an answer that does not come: NATS away for a moment must not make
+every service unready at once. What is forbidden to us shows when it is refused, and the
+bus tells of that.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from itertools import chain
 from typing import Any
 
 from nats.js.api import StreamConfig
 
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
+from feedmesh.doctor.checks import check_server
 from feedmesh.doctor.findings import Level
 from feedmesh.doctor.stream_settings import check_stream
 from feedmesh.errors import BusError
@@ -60,12 +64,10 @@ class StreamGate:
 
     def problem(self) -> str | None:
         """Return what is wrong, or not known yet, for readiness."""
-        found = [
-            f"{finding.about}: {finding.text}"
-            for findings in self._wrong.values()
-            for finding in findings
-        ]
-        return "; ".join(found) or None
+        server = check_server(f"NATS at {self._bus.server}", self._bus.greeting)
+        found = [server] if server.level is Level.FAIL else []
+        found += chain.from_iterable(self._wrong.values())
+        return "; ".join(f"{each.about}: {each.text}" for each in found) or None
 
     async def run(self) -> None:
         """Look, for ever."""
