@@ -33,7 +33,7 @@ from faults.results import (
 )
 from mesh import Simulator, start_simulator
 from nats_process import open_bus, run_nats
-from processes import ServiceProcess, run_service
+from processes import ServiceProcess, plain_http, run_service
 
 from feedmesh.errors import FeedError
 from feedmesh.ingest.wire import open_wire
@@ -117,11 +117,12 @@ class Link:
             # As it comes back, what it asks for first is cut, too.
             limit = self.proxy.opening_bytes + _FEW_BYTES
             self.proxy.set("up", limit_bytes=limit)
-            await self._more_ends(ends)
+            # That may have to wait for the next minute's connects.
+            await self._more_ends(ends, 60)
         self.proxy.heal()
 
-    async def _more_ends(self, before: float) -> float:
-        async with asyncio.timeout(4 * self.ping_seconds + 10):
+    async def _more_ends(self, before: float, longer: float = 0) -> float:
+        async with asyncio.timeout(4 * self.ping_seconds + 10 + longer):
             while (ends := await self.ends()) <= before:
                 await asyncio.sleep(_LOOK_SECONDS)
         return ends
@@ -181,9 +182,7 @@ async def running(folder: Path) -> AsyncIterator[Upstreams]:
             )
         )
         of_fmp, of_ls = [
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=await service.ops())
-            )
+            await stack.enter_async_context(plain_http(base_url=await service.ops()))
             for service in (fmp, ls)
         ]
         links = [
