@@ -85,6 +85,8 @@ def _ingest(feed: str, *markets: Market, publish: Sequence[str] = ()) -> Permiss
             *_read(PRICES, PINS, GAPS),
             _last(NEWS, subjects.epoch(feed)),
             _last(STATUS, subjects.status(feed)),
+            # An echo tells what the server has passed on; replicas answer one another.
+            _inbox(identity),
             *publish,
         ),
         subscribe=(
@@ -105,9 +107,8 @@ def _ingest_of_news(feed: str, *markets: Market) -> Permissions:
             "news.*",
             "news.*.*",
             *_read(NEWS),
-            # Replicas ask one another, and answer.
+            # Replicas ask one another.
             *shared,
-            _inbox(f"ingest-{feed}"),
         ),
     )
     return prices._replace(subscribe=(*shared, *prices.subscribe))

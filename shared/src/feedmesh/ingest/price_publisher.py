@@ -10,11 +10,11 @@ away, the symbol is only noted, and its newest state is sent later.
 
 A state gets its version when it is first sent, so the numbers on the wire have no holes
 (:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
-anything new, in the order of the versions. First of all that is each message of the
-last instant, as it was, of which nobody knows whether the server before had passed it
-on: whoever was connected to another server all the time misses none. What is older, a
-server that lived has passed on, and one that was stuck has made worthless: sending all
-of that again would only keep what is new waiting.
+anything new, in the order of the versions. First of all that is each message, as it
+was, of which nobody knows whether the server before had passed it on: whoever was
+connected to another server all the time misses none. What came before an echo, the
+server has passed on: to wait for the stream's word, which may be electing a leader,
+would send seconds of prices again, and keep new ones waiting.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from nats.errors import Error as NatsError
 
 from feedmesh.bus import Bus
+from feedmesh.errors import BusError
 from feedmesh.fast_lane import LaneMessage
 from feedmesh.ingest.confirmations import Confirmations
 from feedmesh.messages import Version
@@ -80,9 +81,11 @@ class PricePublisher:
         # The last messages that were sent, with their subjects.
         self._kept: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
         self._published = 0
-        # How many that were at the last sweep, and at the one before.
-        self._at_sweeps = (0, 0)
+        # How many that were when the last echo was sent that was heard, and the one
+        # before: what came after that may still have lain in the server.
+        self._echoes = (0, 0)
         self._inbox = bus.nc.new_inbox()
+        self._echo = f"{self._inbox}.echo"
         self._sent = Confirmations(self._inbox, _CONFIRM_SWEEPS)
         # Which of the bus's connections has all that was due; None while not running.
         self._connection: int | None = None
@@ -178,8 +181,8 @@ class PricePublisher:
                 self._wake.clear()
         except TimeoutError:
             self._note(self._sent.tick())
-            if self._bus.connected:
-                self._at_sweeps = (self._published, self._at_sweeps[0])
+            with contextlib.suppress(BusError):
+                await self._bus.publish(self._echo, b"%d" % self._published)
 
     async def _catch_up(self, first: int) -> None:
         """Send what is due; only then may what is new go out by itself."""
@@ -187,7 +190,7 @@ class PricePublisher:
             return
         connection = self._bus.nc.stats["reconnects"]
         if connection != (first if self._connection is None else self._connection):
-            unsure = min(self._sent.waiting, self._published - self._at_sweeps[1])
+            unsure = min(self._sent.waiting, self._published - self._echoes[1])
             self.republish_all()
             await self._replay(unsure)
         while self._dirty:
@@ -264,7 +267,9 @@ class PricePublisher:
         return True
 
     def _answered(self, answers: Sequence[LaneMessage]) -> None:
-        for subject, data, _ in answers:
-            missing = self._sent.answered(subject.decode(), data)
-            if missing:
+        for raw, data, _ in answers:
+            subject = raw.decode()
+            if subject == self._echo:
+                self._echoes = (int(data), self._echoes[0])
+            elif missing := self._sent.answered(subject, data):
                 self._note(missing)
