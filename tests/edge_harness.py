@@ -154,6 +154,11 @@ class StreamClient(Client):
         self.news_position: str | None = None
         self.price_positions: dict[str, str] = {}
 
+    async def silent(self, seconds: float = 0.3) -> None:
+        """Assert that nothing comes but heartbeats."""
+        with pytest.raises(TimeoutError):
+            await self.next(seconds)
+
     async def next(self, seconds: float = 5.0) -> dict[str, Any]:
         """Return the next message that is no heartbeat."""
         message = await self.next_of_all(seconds)
