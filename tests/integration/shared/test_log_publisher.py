@@ -129,6 +129,8 @@ async def test_what_an_earlier_term_has_left_on_disk_is_not_missing(
         spool.append(pack(entry(1)._replace(received_ns=1)))
         # The stream refuses all, so what is taken from the disk stays in flight.
         publisher = LogPublisher(bus, overtaken, spool=spool)
+        # Others keep what they have until that is over.
+        assert publisher.spooling
         publisher.offer(entry(2)._replace(received_ns=2, kept=True))
         assert publisher.complete_ns is None
         publisher.offer(entry(3)._replace(received_ns=3))
@@ -141,6 +143,7 @@ async def test_what_an_earlier_term_has_left_on_disk_is_not_missing(
         publisher.adopt(claim)
         assert await publisher.flushed(10)
         assert publisher.complete_ns is None
+        assert not publisher.spooling
         task.cancel()
         await asyncio.wait([task])
 

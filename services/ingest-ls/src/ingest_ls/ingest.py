@@ -136,8 +136,12 @@ class LsIngest:
         return message_id.removeprefix(f"{FEED}.") in self._in_stream
 
     def take_left_over(self, entry: LogEntry) -> bool:
-        """Take an item that an earlier process had received; False for no room."""
+        """Take an item that an earlier process had received; False for not now."""
         assert self._news is not None
+        if self._news.spooling:
+            # It lies safely where it is. On our disk as well it would have to be
+            # handed over twice if we died, and be more work the more there is.
+            return False
         self._metrics.received.labels(FEED, "left_over").inc()
         seen, _ = self._seen.add(item_id(entry), "")
         if seen:

@@ -32,7 +32,7 @@ _EVERY_SECONDS = 1.0
 _BATCH = 200
 _BATCH_BYTES = 256 * 1024
 _STORED_SECONDS = 5.0
-_DONE = b"stored"
+_DONE, _LATER = b"stored", b"later"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -70,7 +70,7 @@ async def take_left_overs(
     Args:
         bus: The connection.
         feed: Which one.
-        take: Takes an item, one that is known already too; False for no room.
+        take: Takes an item, one that is known already too; False for not now.
         is_stored: Whether the stream has the item with this message id.
         renew: Makes of a message of theirs what is sent in its place.
     """
@@ -85,9 +85,9 @@ async def take_left_overs(
     try:
         while True:
             message = await batches.get()
-            if await _take(_entries(message.data, renew), take, is_stored):
-                with contextlib.suppress(NatsError):  # it will ask again
-                    await message.respond(_DONE)
+            done = await _take(_entries(message.data, renew), take, is_stored)
+            with contextlib.suppress(NatsError):  # it will ask again
+                await message.respond(_DONE if done else _LATER)
     finally:
         with contextlib.suppress(NatsError):
             await subscription.unsubscribe()

@@ -121,6 +121,11 @@ class LogPublisher:
         return in_memory + (len(self._spool) if self._spool else 0)
 
     @property
+    def spooling(self) -> bool:
+        """Whether what comes goes to the disk, behind what waits there."""
+        return self._spool is not None and len(self._spool) > 0
+
+    @property
     def complete_ns(self) -> int | None:
         """Until when all that is fresh is stored; None if all of it is."""
         on_disk = () if self._spooled_ns is None else (self._spooled_ns,)
@@ -144,8 +149,7 @@ class LogPublisher:
         return False
 
     def _to_memory(self) -> bool:
-        behind_spool = self._spool is not None and len(self._spool) > 0
-        if behind_spool and not self._queue:
+        if self.spooling and not self._queue:
             return False
         fits = self._queue_bytes < self._capacity_bytes
         return fits and len(self._queue) < self._capacity
@@ -217,9 +221,10 @@ class LogPublisher:
             except ValueError:
                 logger.error("a record of the spool makes no sense")
                 entry = None
-            left_over = len(self._in_flight) < self._left_over
-            known = left_over and entry and self._known(entry.messages[0].message_id)
-            if entry is None or known:
+            if entry is not None and len(self._in_flight) < self._left_over:
+                # The term that has left it has told until when all was stored.
+                entry = entry._replace(kept=True)
+            if entry is None or self._is_known(entry):
                 # Only the oldest can be dropped.
                 if self._in_flight:
                     return
@@ -227,16 +232,17 @@ class LogPublisher:
                 if entry is not None:
                     self._count(entry, False)
                 continue
-            if left_over:
-                # The term that has left it has told until when all was stored.
-                entry = entry._replace(kept=True)
-            elif not entry.kept:
+            if not entry.kept:
                 self._spooled_ns = entry.received_ns
             self._in_flight.append(entry)
             self._records.append(record)
             size += len(entry.messages)
             if size >= _FULL_BATCH:
                 return
+
+    def _is_known(self, entry: LogEntry) -> bool:
+        # What is fresh was looked at when it came.
+        return entry.kept and self._known(entry.messages[0].message_id)
 
     def _drop(self, spool: Spool, records: list[bytes]) -> None:
         spool.drop(records)
