@@ -135,13 +135,6 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
         figures, bounds = await where_one_may_connect(run, pair)
     gaps = [gap for gap in run.gaps if gap.reason in TAKEN_OVER]
     lengths = [seconds_of(gap) for gap in gaps]
-    waited = [run.waited(at) for at in killed]
-    beyond = [
-        seconds_of(gap) - before
-        for at, before in zip(killed, waited, strict=True)
-        for gap in gaps
-        if within([gap], at)
-    ]
     record(
         "kill -9 of the ingest that leads, upstream allows one connection",
         {
@@ -152,17 +145,12 @@ async def test_news_of_one_connection_when_the_leader_is_killed(
             "kills_without_a_gap": sum(not within(gaps, at) for at in killed),
             "gap_recorded_p50_ms": _ms(percentile(lengths, 0.5)),
             "gap_recorded_p99_ms": _ms(percentile(lengths, 0.99)),
-            "waited_before_the_kill_p99_ms": _ms(percentile(waited, 0.99)),
-            "gap_beyond_what_waited_p99_ms": _ms(percentile(beyond, 0.99)),
             "link_up_again_p50_ms": _ms(percentile(taken, 0.5)),
             "link_up_again_p99_ms": _ms(percentile(taken, 0.99)),
             "control_passed_by": load.unheard + run.verdict.in_gaps,
         },
         at_most=bounds
-        | {
-            "kills_without_a_gap": 0,
-            "gap_beyond_what_waited_p99_ms": scaled(15000, 2000),
-        },
+        | {"kills_without_a_gap": 0, "gap_recorded_p99_ms": scaled(15000, 2000)},
         at_least={"gaps_recorded": 1, "control_passed_by": 1},
     )
 

@@ -37,15 +37,6 @@ class NewsRun(NamedTuple):
             await pair.connections_allowed(),
         )
 
-    def waited(self, at_ns: int) -> float:
-        """Return how many seconds old was what its leader had stored last *at_ns*."""
-        stored = (
-            item.received_ns
-            for item in self.stored
-            if item.epoch * 1_000_000 < at_ns and item.received_ns < at_ns
-        )
-        return (at_ns - max(stored, default=at_ns)) / 1e9
-
     def figures(self) -> dict[str, Figure]:
         return {
             "news_sent": self.verdict.sent,
