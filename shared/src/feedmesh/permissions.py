@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from feedmesh import canary, subjects
-from feedmesh.streams import GAPS, NEWS, PINS, PRICES, STATUS, definitions
+from feedmesh.streams import GAPS, NEWS, PINS, PRICES, SERVED, STATUS, definitions
 from feedmesh.symbols import Market
 
 
@@ -81,7 +81,7 @@ def _ingest(feed: str, *markets: Market, publish: Sequence[str] = ()) -> Permiss
             subjects.leader(feed),
             subjects.dead_letters(identity),
             subjects.DEMAND_ASK,
-            *_info(PRICES, NEWS, STATUS, GAPS, PINS),
+            *_info(*SERVED),
             *_read(PRICES, PINS, GAPS),
             _last(NEWS, subjects.epoch(feed)),
             _last(STATUS, subjects.status(feed)),
@@ -119,7 +119,7 @@ IDENTITIES: Final[Mapping[str, Permissions]] = {
         publish=(
             subjects.ALL_DEMAND,
             subjects.ALL_PINS,
-            *_info(PRICES, NEWS, STATUS, GAPS, PINS),
+            *_info(*SERVED),
             *_read(PRICES, NEWS, STATUS, PINS, GAPS),
         ),
         subscribe=(

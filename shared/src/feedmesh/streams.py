@@ -25,6 +25,7 @@ __all__ = [
     "NEWS",
     "PINS",
     "PRICES",
+    "SERVED",
     "STATUS",
     "definitions",
     "ensure_streams",
@@ -38,6 +39,9 @@ STATUS = "STATUS"
 GAPS = "GAPS"
 PINS = "PINS"
 DLQ = "DLQ"
+
+SERVED = (PRICES, NEWS, STATUS, GAPS, PINS)
+"""Those that ingests and edges cannot do without; they must be allowed to ask."""
 
 _DAY = 24 * 3600.0
 _MIB = 1024 * 1024

@@ -39,7 +39,7 @@ from feedmesh.doctor import StreamGate
 from feedmesh.metrics import BusMetrics
 from feedmesh.ops import Readiness, serve, serve_ops
 from feedmesh.service import bind, job_group, run_service, unless_stopped
-from feedmesh.streams import GAPS, NEWS, PINS, PRICES, STATUS
+from feedmesh.streams import SERVED
 
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class _Edge:
         self._bus = bus
         self._phase = phase
         self._bus_metrics = BusMetrics(registry)
-        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS, PINS)
+        self._streams = StreamGate(bus, *SERVED)
         metrics = EdgeMetrics(registry)
         cache = PriceCache()
         tape = PriceTape(settings.edge_history)

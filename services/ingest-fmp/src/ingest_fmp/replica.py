@@ -36,7 +36,7 @@ from feedmesh.metrics import BusMetrics, IngestMetrics
 from feedmesh.ops import together
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 from feedmesh.status import StatusPublisher
-from feedmesh.streams import GAPS, NEWS, PINS, PRICES, STATUS
+from feedmesh.streams import SERVED
 from feedmesh.trading_hours import Phase
 from ingest_fmp.ingest import FEED, FmpIngest
 from ingest_fmp.routing import LINKS, hours_of, route
@@ -73,7 +73,7 @@ class Replica:
         self._bus = bus
         self._metrics = IngestMetrics(registry, FEED)
         self._bus_metrics = BusMetrics(registry)
-        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS, PINS)
+        self._streams = StreamGate(bus, *SERVED)
         self._publisher = PricePublisher(bus)
         self._letters = DeadLetters(bus, "ingest-fmp")
         self._handler = FmpIngest(

@@ -43,7 +43,7 @@ from feedmesh.metrics import BusMetrics, IngestMetrics
 from feedmesh.ops import together
 from feedmesh.service import Job, StopRequested, job_group, unless_stopped
 from feedmesh.status import StatusPublisher
-from feedmesh.streams import GAPS, NEWS, PINS, PRICES, STATUS
+from feedmesh.streams import SERVED
 from feedmesh.symbols import market_of
 from feedmesh.trading_hours import Phase, exchange
 from ingest_ls.ingest import LsIngest
@@ -101,7 +101,7 @@ class Replica:
         self._metrics = IngestMetrics(registry, FEED)
         self._bus_metrics = BusMetrics(registry)
         self._own_metrics = LsMetrics(registry)
-        self._streams = StreamGate(bus, PRICES, NEWS, STATUS, GAPS, PINS)
+        self._streams = StreamGate(bus, *SERVED)
         rest = RestClient(http, settings.ls_app_key, settings.ls_app_secret)
         self._tokens = TokenKeeper(
             rest.issue_token,

@@ -123,7 +123,7 @@ class LogPublisher:
     @property
     def spooling(self) -> bool:
         """Whether what comes goes to the disk, behind what waits there."""
-        return self._spool is not None and len(self._spool) > 0
+        return bool(self._spool)
 
     @property
     def complete_ns(self) -> int | None:
