@@ -178,11 +178,17 @@ class Pair:
 
 
 class NewsLoad:
-    """Sends numbered items through the simulator and notes which found a connection."""
+    """
+    Sends numbered items through the simulator and notes which found a connection.
 
-    def __init__(self, pair: Pair, per_second: int) -> None:
+    *evenly* has each go out by itself, which a gap of milliseconds needs to be seen;
+    else they come in bursts, twenty milliseconds apart.
+    """
+
+    def __init__(self, pair: Pair, per_second: int, *, evenly: bool = False) -> None:
         self._pair = pair
         self._rate = per_second
+        self._evenly = evenly
         self._number = 0
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -205,21 +211,29 @@ class NewsLoad:
             while not self._stop.is_set():
                 owed = int((time.monotonic() - began) * self._rate) - self._number
                 await self._send(http, min(owed, 500))
-                await asyncio.sleep(0.01)
+                if not self._evenly or owed <= 0:
+                    await asyncio.sleep(0.01)
 
     async def _send(self, http: httpx.AsyncClient, count: int) -> None:
         if count <= 0:
             return
         keys = [f"20260715{self._number + i:016}" for i in range(count)]
         self._number += count
-        before = time.time_ns()
         frames = [news_frame(key) for key in keys]
-        answer = await http.post("/inject", json={"target": "ls.ws", "frames": frames})
-        after = time.time_ns()
-        if answer.json()["connections"]:
-            self.sent.extend(Sent(key, before, after) for key in keys)
+        order: dict[str, Any] = {"target": "ls.ws", "frames": frames}
+        before = time.time_ns()
+        if self._evenly:
+            # In less time than they took to fall due, or ever more would.
+            order["seconds"] = 0.8 * count / self._rate
+            answer = await http.post("/inject/evenly", json=order)
+            reached = answer.json()["connections"]
         else:
-            self.unheard += len(keys)
+            answer = await http.post("/inject", json=order)
+            reached = [answer.json()["connections"]] * count
+        after = time.time_ns()
+        heard = [key for key, to in zip(keys, reached, strict=True) if to]
+        self.sent.extend(Sent(key, before, after) for key in heard)
+        self.unheard += count - len(heard)
 
 
 def news_frame(realkey: str) -> dict[str, Any]:

@@ -52,6 +52,8 @@ PAUSE_EVERY_SECONDS = scaled(1.0, 4.0)
 TAKEN_OVER = ("takeover", "restart")
 FMP_LINKS = ("stocks", "crypto", "forex")
 SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
+# As many of each kind, so that each link brings as much.
+BALANCED_SYMBOLS = "AAPL,MSFT,NVDA,BTCUSD,ETHUSD,SOLUSD,EURUSD,USDJPY,GBPUSD"
 
 pytestmark = [
     pytest.mark.timeout(scaled(240, 900)),
@@ -362,7 +364,7 @@ async def test_a_leader_that_is_asked_to_go_hands_over(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     async with replicas(nodes, tmp_path, "ingest_ls") as pair:
-        async with NewsLoad(pair, EVENLY_PER_SECOND) as load:
+        async with NewsLoad(pair, EVENLY_PER_SECOND, evenly=True) as load:
             for _ in range(HAND_OVERS):
                 await asyncio.sleep(CALM_SECONDS)
                 await hand_over(pair)
@@ -403,9 +405,9 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
         epoch, _ = version_of(message.data)
         turns.note(message.subject.split(".")[1], epoch, loop.time())
 
-    flow = ("--rate", str(EVENLY_PER_SECOND), "--news-rate", "0")
+    flow = ("--rate", str(EVENLY_PER_SECOND), "--tick", "0.002", "--news-rate", "0")
     async with replicas(
-        nodes, tmp_path, "ingest_fmp", *flow, FMP_SYMBOLS=SYMBOLS
+        nodes, tmp_path, "ingest_fmp", *flow, FMP_SYMBOLS=BALANCED_SYMBOLS
     ) as pair:
         await pair.bus.nc.subscribe("prices.*.*", cb=heard)
         for _ in range(HAND_OVERS):

@@ -24,6 +24,12 @@ def parse(arguments: list[str]) -> Settings:
     add("--seed", type=int, default=1)
     add("--rate", type=_not_negative, default=500.0, help="price messages a second")
     add(
+        "--tick",
+        type=_positive,
+        default=0.01,
+        help="seconds between two batches of prices; a finer one costs more",
+    )
+    add(
         "--news-rate",
         type=_news_rate,
         default=per_minute("realistic"),

@@ -52,6 +52,14 @@ def application(simulator: Simulator) -> FastAPI:
     async def inject(request: Request) -> Response:
         return _carry_out(simulator, "inject", await request.body())
 
+    @app.post("/inject/evenly")
+    async def inject_evenly(request: Request) -> Response:
+        try:
+            order = _order(loads_exact(await request.body()))
+            return _json(await simulator.inject_evenly(order))
+        except ValueError as error:
+            return _json({"error": str(error)}, 422)
+
     @app.post("/fault")
     async def fault(request: Request) -> Response:
         return _carry_out(simulator, "fault", await request.body())
@@ -69,12 +77,16 @@ def application(simulator: Simulator) -> FastAPI:
 
 def _carry_out(simulator: Simulator, action: str, body: bytes) -> Response:
     try:
-        order: Any = loads_exact(body) if action == "inject" else json.loads(body)
-        if not isinstance(order, dict):
-            raise FaultError("the order was not a JSON object")
-        return _json(simulator.order(action, order))
+        order: object = loads_exact(body) if action == "inject" else json.loads(body)
+        return _json(simulator.order(action, _order(order)))
     except ValueError as error:
         return _json({"error": str(error)}, 422)
+
+
+def _order(given: object) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise FaultError("the order was not a JSON object")
+    return given
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -19,7 +19,6 @@ from simulator.settings import Settings
 
 __all__ = ["Generators", "Product", "shares"]
 
-_TICK_SECONDS = 0.01
 # A late tick catches up, but a process that slept for a minute must not flood.
 _MOST_CATCH_UP_SECONDS = 0.5
 
@@ -56,7 +55,7 @@ class Generators:
         previous = time.monotonic()
         owed = 0.0
         while True:
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(self._settings.tick)
             now = time.monotonic()
             elapsed = min(now - previous, _MOST_CATCH_UP_SECONDS)
             previous = now

@@ -23,6 +23,8 @@ from simulator.wire import BINARY, TEXT, dumps_exact, encode_fragmented, encode_
 
 __all__ = ["Orders", "encode_injected"]
 
+_MOST_INJECTION_SECONDS = 5.0
+
 
 class Orders:
     """
@@ -92,12 +94,25 @@ class Orders:
             )
         return names
 
+    async def inject_evenly(self, order: Mapping[str, Any]) -> dict[str, object]:
+        """
+        Send the frames of *order* evenly over its seconds; tell whom each one reached.
+
+        Raises:
+            FaultError: If it makes no sense; nothing is sent then.
+        """
+        target, encoded = order.get("target"), _encoded(order)
+        self._targets(target)
+        seconds = _seconds(order.get("seconds"))
+        started, reached = time.monotonic(), list[int]()
+        for number, frame in enumerate(encoded):
+            due = started + seconds * number / len(encoded)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            reached.append(self.inject(str(target), frame, 1))
+        return {"connections": reached, "frames": len(encoded)}
+
     def _inject(self, order: Mapping[str, Any]) -> dict[str, object]:
-        frames = order.get("frames")
-        if not isinstance(frames, list) or not frames:
-            raise FaultError("frames was not a list of at least one frame")
-        fragmented = bool(order.get("fragmented"))
-        encoded = [encode_injected(frame, fragmented=fragmented) for frame in frames]
+        encoded = _encoded(order)
         times = int(plain(order.get("times", 1)))
         whole = b"".join(encoded) * times
         count = self.inject(str(order.get("target")), whole, len(encoded) * times)
@@ -215,6 +230,24 @@ class Orders:
             "now": self._clock.now().isoformat(),
             "offset": self._clock.offset_seconds,
         }
+
+
+def _encoded(order: Mapping[str, Any]) -> list[bytes]:
+    frames = order.get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise FaultError("frames was not a list of at least one frame")
+    fragmented = bool(order.get("fragmented"))
+    return [encode_injected(frame, fragmented=fragmented) for frame in frames]
+
+
+def _seconds(given: Any) -> float:
+    try:
+        seconds = float(plain(given))
+    except (TypeError, ValueError):
+        raise FaultError(f"seconds was {given!r}") from None
+    if not 0 <= seconds <= _MOST_INJECTION_SECONDS:
+        raise FaultError(f"seconds was {given!r}, not 0 to {_MOST_INJECTION_SECONDS}")
+    return seconds
 
 
 def encode_injected(frame: Any, *, fragmented: bool) -> bytes:

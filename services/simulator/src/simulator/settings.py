@@ -28,6 +28,7 @@ class Settings:
 
     seed: int = 1
     rate: float = 0.0
+    tick: float = 0.01
     news_per_minute: float = REALISTIC_PER_MINUTE
     host: str = "127.0.0.1"
     base_port: int = 9100

@@ -184,6 +184,15 @@ class Simulator:
         """
         return self._orders.carry_out(action, order)
 
+    async def inject_evenly(self, order: Mapping[str, Any]) -> dict[str, object]:
+        """
+        Send the frames of *order* evenly over its seconds; tell whom each one reached.
+
+        Raises:
+            FaultError: If it makes no sense; nothing is sent then.
+        """
+        return await self._orders.inject_evenly(order)
+
     def stats(self) -> dict[str, object]:
         """Return every counter."""
         return {

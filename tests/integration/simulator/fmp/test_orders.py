@@ -82,6 +82,11 @@ async def test_a_senseless_fault_is_refused_and_harms_nobody(
         ("/inject", '{"target": "fmp.stocks", "frames": []}'),
         ("/inject", '{"target": "fmp.stocks"}'),
         ("/inject", "[]"),
+        ("/inject/evenly", '{"target": "fmp.stocks", "frames": [1]}'),
+        ("/inject/evenly", '{"target": "fmp.bonds", "frames": [1], "seconds": 1}'),
+        ("/inject/evenly", '{"target": "fmp.stocks", "frames": [1], "seconds": 6}'),
+        ("/inject/evenly", '{"target": "fmp.stocks", "frames": [1], "seconds": "x"}'),
+        ("/inject/evenly", "[]"),
         ("/fault", "not JSON"),
     ],
 )
@@ -112,6 +117,25 @@ async def test_injecting_tells_how_many_connections_it_reached(world: World) -> 
     async with world.logged_in("fmp.stocks") as one, world.logged_in("fmp.forex"):
         assert (await world.post("/inject", **order))["connections"] == 2
         assert await one.frame() == {"event": "hello"}
+
+
+async def test_frames_go_out_evenly_and_each_ones_reach_is_told(world: World) -> None:
+    loop = asyncio.get_running_loop()
+    frames = [{"event": "hello", "number": number} for number in range(5)]
+    order: dict[str, Any] = {"target": "fmp.stocks", "frames": frames, "seconds": 0.5}
+
+    async with world.logged_in("fmp.stocks") as client:
+        sending = asyncio.create_task(world.post("/inject/evenly", **order))
+        assert await client.frame() == frames[0]
+        first_at = loop.time()
+        assert await client.frame() == frames[1]
+        assert loop.time() - first_at > 0.05
+        await client.connection.close()
+    answer = await sending
+
+    assert answer["frames"] == 5
+    assert answer["connections"][:2] == [1, 1]
+    assert answer["connections"][-1] == 0
 
 
 async def test_a_count_limits_a_fault_to_the_next_logins(world: World) -> None:
