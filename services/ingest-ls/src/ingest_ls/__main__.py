@@ -9,7 +9,7 @@ import httpx
 
 from feedmesh.errors import SettingsError, SpoolError
 from feedmesh.ingest.process import run_replica
-from feedmesh.ingest.spool import Spool
+from feedmesh.ingest.spools import Spools
 from feedmesh.ingest.wire import tls_context
 from feedmesh.service import run_service
 from ingest_ls.replica import Replica
@@ -19,23 +19,23 @@ from ingest_ls.settings import Settings
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Stand by and lead in turns until *stop* is set."""
     async with AsyncExitStack() as stack:
-        spool = _spool(settings)
-        if spool is not None:
-            stack.callback(spool.close)
+        spools = _spools(settings)
+        if spools is not None:
+            stack.callback(spools.close)
         http = await stack.enter_async_context(_http(settings))
         await run_replica(
             "ingest-ls",
             settings,
             stop,
-            lambda bus, registry: Replica(settings, bus, http, registry, spool),
+            lambda bus, registry: Replica(settings, bus, http, registry, spools),
         )
 
 
-def _spool(settings: Settings) -> Spool | None:
+def _spools(settings: Settings) -> Spools | None:
     if settings.ls_spool_dir is None:
         return None
     try:
-        return Spool(settings.ls_spool_dir / "news.spool", settings.ls_spool_max << 20)
+        return Spools(settings.ls_spool_dir, settings.ls_spool_max << 20)
     except SpoolError as error:
         raise SettingsError(f"LS_SPOOL_DIR: {error}") from None
 

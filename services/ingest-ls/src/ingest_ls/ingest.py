@@ -136,17 +136,18 @@ class LsIngest:
         return message_id.removeprefix(f"{FEED}.") in self._in_stream
 
     def take_left_over(self, entry: LogEntry) -> bool:
-        """Take an item that an earlier process had received; False for not now."""
+        """Take an item that was received in an earlier term; False for not now."""
         assert self._news is not None
         if self._news.spooling:
-            # It lies safely where it is. On our disk as well it would have to be
+            # It lies safely where it is. Behind what waits here it would have to be
             # handed over twice if we died, and be more work the more there is.
             return False
         self._metrics.received.labels(FEED, "left_over").inc()
-        seen, _ = self._seen.add(item_id(entry), "")
-        if seen:
+        # One that was seen, perhaps in an earlier term of ours, need not be stored.
+        if self.is_stored(entry.messages[0].message_id):
             self._metrics.deduplicated.labels(FEED, "news").inc()
             return True
+        self._seen.add(item_id(entry), "")
         return self._offer(entry)
 
     def renew(self, payload: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from feedmesh.ingest.spool import Spool
+from feedmesh.ingest.spools import Spools
 from ingest_ls.token import Token
 
 
@@ -55,12 +55,12 @@ class LsMetrics:
             registry=registry,
         )
 
-    def show_spool(self, spool: Spool) -> None:
-        """Take over what *spool* has counted."""
-        self.spooled.set(len(spool))
-        self.spool_bytes.set(spool.size)
-        self.spool_torn.set(spool.torn)
-        self.spool_failed.set(spool.failed)
+    def show_spools(self, spools: Spools) -> None:
+        """Take over what *spools* have counted."""
+        self.spooled.set(len(spools))
+        self.spool_bytes.set(spools.size)
+        self.spool_torn.set(spools.torn)
+        self.spool_failed.set(spools.failed)
 
     def issued(self, token: Token) -> None:
         """Count *token*."""

@@ -33,7 +33,7 @@ from feedmesh.ingest.left_overs import hand_over, take_left_overs
 from feedmesh.ingest.log_entry import LogEntry
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
-from feedmesh.ingest.spool import Spool
+from feedmesh.ingest.spools import Spools
 from feedmesh.ingest.subscriptions import SubscriptionBook
 from feedmesh.ingest.take_over import take_over
 from feedmesh.ingest.term import Term
@@ -67,6 +67,8 @@ _SHOW_SECONDS = 1.0
 _WARM_SECONDS = 1.0
 _TOKEN_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
+_REST_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
 _CANARY_WAITING = 1000
 # Tokens end at 07:00; the socket is opened anew with a fresh one a little later.
 _RECONNECT_AT = time(7, 5)
@@ -84,7 +86,7 @@ class Replica:
         bus: The connection.
         http: Its base URL is LS.
         registry: For the metrics.
-        spool: Where news wait while NATS is away; None for in memory.
+        spools: Where news wait while NATS is away; None for in memory.
     """
 
     def __init__(
@@ -93,11 +95,11 @@ class Replica:
         bus: Bus,
         http: httpx.AsyncClient,
         registry: CollectorRegistry,
-        spool: Spool | None,
+        spools: Spools | None,
     ) -> None:
         self._settings = settings
         self._bus = bus
-        self._spool = spool
+        self._spools = spools
         self._metrics = IngestMetrics(registry, FEED)
         self._bus_metrics = BusMetrics(registry)
         self._own_metrics = LsMetrics(registry)
@@ -191,21 +193,27 @@ class Replica:
             "show": self._show,
             "streams": self._streams.run,
         }
-        return jobs if self._spool is None else jobs | {"spool": self._spool.run}
+        spools = self._spools
+        if spools is not None:
+            left = partial(hand_over, self._bus, FEED, lambda: spools.left)
+            jobs |= {"spools": spools.run, "left_overs": left}
+        return jobs
 
     async def take_turns(self, stop: asyncio.Event) -> None:
         """Stand by and lead until *stop* is set."""
         await self._leadership.run(stop, self._stand_by, self._lead, self._prepare)
+        await self._hand_over_rest()
 
     # Turns.
 
     async def _stand_by(self) -> None:
         """Know what a leader must know, and have the leader take what we still hold."""
         self._tokens.start_over()
+        spools = self._spools
         async with asyncio.TaskGroup() as group:
-            if self._spool is not None:
-                left = hand_over(self._bus, FEED, self._spool)
-                group.create_task(left, name="left_over")
+            if spools is not None:
+                rest = hand_over(self._bus, FEED, lambda: spools.own)
+                group.create_task(rest, name="rest")
             while True:
                 # The link of an heir waits for it; reading the log may take long.
                 await self._master_keeper.ask()
@@ -238,6 +246,8 @@ class Replica:
             except StopRequested:
                 read.set()
                 return
+            if self._spools is not None and term.before is not None:
+                await self._spools.set_aside()
             log = self._begin(term)
             await self._frames.release()
             writers = job_group(written, **self._writers(term, log))
@@ -257,7 +267,7 @@ class Replica:
         log = LogPublisher(
             self._bus,
             term.claim,
-            spool=self._spool,
+            spool=None if self._spools is None else self._spools.own,
             renew=self._handler.renew,
             known=self._handler.is_stored,
             reread=partial(self._handler.read_news, self._bus),
@@ -294,6 +304,16 @@ class Replica:
             if not flushed:
                 logger.error("stopped before the log had every item")
             await unless_stopped(term.overtaken, self._gaps.flushed(seconds))
+
+    async def _hand_over_rest(self) -> None:
+        """Have whoever leads after us take what we hold: our disk may end with us."""
+        if self._spools is None:
+            return
+        await self._spools.set_aside()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REST_SECONDS):
+                while self._spools.left:
+                    await asyncio.sleep(_LOOK_SECONDS)
 
     def _writers(self, term: Term, log: LogPublisher) -> dict[str, Job]:
         """Return what must outlive the link, so that nothing is left unwritten."""
@@ -354,7 +374,7 @@ class Replica:
         return self._log.complete_ns if self._log else None
 
     def _overflowed(self, at_ns: int) -> None:
-        reason = "queue_full" if self._spool is None else "spool_full"
+        reason = "queue_full" if self._spools is None else "spool_full"
         self._gaps.overflowed(self._link.name, at_ns, reason)
 
     def _has_room(self, at_ns: int) -> None:
@@ -387,10 +407,11 @@ class Replica:
         """Show what others have counted, every second."""
         while True:
             self._bus_metrics.show(self._bus)
-            waiting = self._log.waiting if self._log else len(self._spool or ())
+            waiting = self._log.in_memory if self._log else 0
+            waiting += len(self._spools or ())
             self._metrics.backlog.labels(FEED, "news").set(waiting)
-            if self._spool is not None:
-                self._own_metrics.show_spool(self._spool)
+            if self._spools is not None:
+                self._own_metrics.show_spools(self._spools)
                 limit = self._settings.ls_spool_max << 20
                 self._own_metrics.spool_limit.set(limit)
             self._metrics.backlog.labels(FEED, "price").set(self._prices.unconfirmed)

@@ -49,7 +49,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid"):
         ls_spool_dir: Where news wait while NATS is away, on a disk of this replica's
             own; without it they wait in memory, and a crash loses them.
         ls_spool_max: How many MiB may wait there; beyond, the newest are lost, counted
-            and told by a gap record. The files take up to three times as much.
+            and told by a gap record. The files take up to five times as much.
     """
 
     own_prefixes: ClassVar[tuple[str, ...]] = ("LS_",)

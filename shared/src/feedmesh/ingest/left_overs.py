@@ -1,9 +1,10 @@
 """
 What a replica had received and could not store before another took over.
 
-It lies in the spool of that replica (`spool`), and nobody else has it: no upstream
-sends again. So the standby asks the leader to take it, and lets go of it once the
-stream has it. It comes after newer items then, with its own time of receipt.
+It lies on the disk of that replica (`spools`), and nobody else has it: no upstream
+sends again. So it asks the leader to take it, which may be itself by now, and lets go
+of it once the stream has it. It comes after newer items then, with its own time of
+receipt.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-async def hand_over(bus: Bus, feed: str, spool: Spool) -> None:
-    """Have whoever leads *feed* take what *spool* holds, for ever."""
+async def hand_over(bus: Bus, feed: str, which: Callable[[], Spool]) -> None:
+    """Have whoever leads *feed* take what the spool in question holds, for ever."""
     while True:
+        spool = which()
         records = _batch(spool)
         if records:
             try:
@@ -65,14 +67,14 @@ async def take_left_overs(
     renew: Renew,
 ) -> None:
     """
-    Take what other replicas of *feed* still hold, for ever.
+    Take what replicas of *feed* still hold, for ever.
 
     Args:
         bus: The connection.
         feed: Which one.
         take: Takes an item, one that is known already too; False for not now.
         is_stored: Whether the stream has the item with this message id.
-        renew: Makes of a message of theirs what is sent in its place.
+        renew: Makes of each message what is sent in its place.
     """
     batches: asyncio.Queue[Msg] = asyncio.Queue(maxsize=8)
 
@@ -98,7 +100,7 @@ def _entries(batch: bytes, renew: Renew) -> list[LogEntry]:
         found = [unpack(record, renew) for record in _decode(batch)]
         return [entry._replace(kept=True) for entry in found]
     except (msgspec.DecodeError, ValueError):
-        logger.warning("what another replica hands over makes no sense")
+        logger.warning("what a replica hands over makes no sense")
         return []
 
 

@@ -117,8 +117,12 @@ class LogPublisher:
     @property
     def waiting(self) -> int:
         """How many items are not confirmed yet."""
-        in_memory = len(self._queue) + len(self._in_flight) - len(self._records)
-        return in_memory + (len(self._spool) if self._spool else 0)
+        return self.in_memory + (len(self._spool) if self._spool else 0)
+
+    @property
+    def in_memory(self) -> int:
+        """How many of them are not on disk."""
+        return len(self._queue) + len(self._in_flight) - len(self._records)
 
     @property
     def spooling(self) -> bool:

@@ -58,6 +58,7 @@ class Spool:
         max_items: How many records may wait.
 
     Attributes:
+        max_bytes: As given; may be changed.
         recovered: Records that an earlier process has left here.
         torn: Ends of the file that were cut off since they were written in part.
         failed: Records that the disk did not take or did not keep, for whatever reason.
@@ -70,7 +71,7 @@ class Spool:
         self, path: Path, max_bytes: int, *, max_items: int = 1_000_000
     ) -> None:
         self._path = path
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_items = max_items
         self.torn = 0
         self.failed = 0
@@ -180,10 +181,10 @@ class Spool:
         os.close(self._file)
 
     def _has_room(self, size: int) -> bool:
-        if self.size + size > self._max_bytes or self._count >= self._max_items:
+        if self.size + size > self.max_bytes or self._count >= self._max_items:
             return False
         delivered = self._first - HEADER_BYTES
-        if self._end + size <= self._max_bytes or delivered < self.size:
+        if self._end + size <= self.max_bytes or delivered < self.size:
             return True
         return delivered >= self._compact_from and self._compact()
 
@@ -201,7 +202,7 @@ class Spool:
             self.failed += 1
             logger.error("the spool cannot be made shorter: %s", error.strerror)
             # To copy in vain costs as much, so not with every record.
-            self._compact_from = self._first + self._max_bytes // 8
+            self._compact_from = self._first + self.max_bytes // 8
             return False
         self._start_over()
         return True
