@@ -33,6 +33,8 @@ _ACK_SECONDS = 3.0
 _SLOW_SECONDS = 0.1
 _MAX_BATCH = 1000  # what the server takes in one atomic batch
 
+_Part = tuple[LogMessage, dict[str, str]]
+
 # Error codes of the JetStream API.
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _DUPLICATE_IN_BATCH = 10201
@@ -102,7 +104,7 @@ class LogWriter:
     async def _single(self, message: LogMessage) -> Outcome:
         headers = {"Nats-Msg-Id": message.message_id, **self.claim.headers()}
         try:
-            reply = await self._request(message, headers)
+            reply = await self._answer([(message, headers)])
         except (NatsError, TimeoutError, ConnectionError, BusError) as error:
             return _unknown(error)
         return self._outcome(reply)[0]
@@ -111,17 +113,13 @@ class LogWriter:
         self, messages: Sequence[LogMessage]
     ) -> tuple[Outcome, int | None]:
         batch = self._bus.nc.new_inbox().rpartition(".")[2]
-        *first, last = enumerate(messages, start=1)
+        parts = [
+            (message, self._headers(message, batch, number))
+            for number, message in enumerate(messages, start=1)
+        ]
+        parts[-1][1]["Nats-Batch-Commit"] = "1"
         try:
-            for number, message in first:
-                await self._bus.nc.publish(
-                    message.subject,
-                    message.encode(),
-                    headers=self._headers(message, batch, number),
-                )
-            number, message = last
-            headers = self._headers(message, batch, number)
-            reply = await self._request(message, headers | {"Nats-Batch-Commit": "1"})
+            reply = await self._answer(parts)
         except (NatsError, TimeoutError, ConnectionError, BusError) as error:
             return _unknown(error), None
         return self._outcome(reply)
@@ -135,12 +133,9 @@ class LogWriter:
         # Of a batch, the first message is compared for all.
         return headers | self.claim.headers() if number == 1 else headers
 
-    async def _request(self, message: LogMessage, headers: dict[str, str]) -> Msg:
-        request = asyncio.ensure_future(
-            self._bus.nc.request(
-                message.subject, message.encode(), timeout=_ACK_SECONDS, headers=headers
-            )
-        )
+    async def _answer(self, parts: Sequence[_Part]) -> Msg:
+        """Send *parts*, and return the answer to the last of them."""
+        request = asyncio.ensure_future(self._send(parts))
         try:
             while not (await asyncio.wait([request], timeout=_SLOW_SECONDS))[0]:
                 self._slow()
@@ -149,6 +144,15 @@ class LogWriter:
             return request.result()
         finally:
             request.cancel()
+
+    async def _send(self, parts: Sequence[_Part]) -> Msg:
+        # All in one go: between two of them the client would write what it has.
+        *first, (message, headers) = parts
+        for earlier, own in first:
+            await self._bus.nc.publish(earlier.subject, earlier.encode(), headers=own)
+        return await self._bus.nc.request(
+            message.subject, message.encode(), timeout=_ACK_SECONDS, headers=headers
+        )
 
     def _outcome(self, reply: Msg) -> tuple[Outcome, int | None]:
         answer = json.loads(reply.data)
