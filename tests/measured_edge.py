@@ -9,18 +9,19 @@ it noted to the file, as JSON: seconds by hop.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from edge.clients.sender import Sender
 from edge.clients.wire_frames import text_frame
 from edge.prices.bridge import PriceBridge
 from edge.prices.reading import UpdateReader, published_ns
 from edge.prices.updates import Update
+from feedmesh import service
 from feedmesh.clock import now_ns
 from feedmesh.fast_lane import LaneMessage
 
@@ -30,6 +31,7 @@ _updates: list[Update] = []
 _written: list[tuple[int, list[bytes]]] = []
 
 _live, _read, _flush = PriceBridge._live, UpdateReader.read, Sender.flush
+_leave = service._leave
 
 
 def _noted_live(self: PriceBridge, messages: Sequence[LaneMessage]) -> None:
@@ -70,9 +72,14 @@ def _write_down(file: Path) -> None:
     file.write_text(json.dumps({"bus": bus, "socket": socket}))
 
 
+def _noted_leave() -> NoReturn:
+    _write_down(Path(sys.argv[1]))
+    _leave()
+
+
 if __name__ == "__main__":
     PriceBridge._live = _noted_live  # type: ignore[method-assign]
     UpdateReader.read = _noted_read  # type: ignore[method-assign]
     Sender.flush = _noted_flush  # type: ignore[method-assign]
-    atexit.register(_write_down, Path(sys.argv[1]))
+    service._leave = _noted_leave
     runpy.run_module("edge", run_name="__main__")

@@ -249,9 +249,10 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             *(soak.edge_dies, soak.node_sleeps, soak.links_are_dead),
         )
         # What is made when it is needed first, such as what requests over an edge's
-        # second connection take, is there once each fault has happened.
-        for fault in kinds:
-            await fault(0)
+        # second connection take, is there once each fault has happened to each node.
+        for number in range(len(soak.cluster.nodes)):
+            for fault in kinds:
+                await fault(number)
         await asyncio.sleep(QUIET_SECONDS)
         before = await soak.held()
         ends = loop.time() + 60 * MINUTES
@@ -292,6 +293,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "unaccounted_events": unaccounted_events,
             "memory_slope_mib_per_h": round(slopes[worst], 2),
             "memory_slope_of": worst,
+            "memory_slopes": ", ".join(f"{n} {slopes[n]:.1f}" for n in sorted(slopes)),
             "more_descriptors": most(grown, "descriptors"),
             "more_tasks": most(grown, "tasks"),
             "more_subscriptions": most(grown, "subscriptions"),

@@ -52,7 +52,9 @@ PAUSE_EVERY_SECONDS = scaled(1.0, 4.0)
 TAKEN_OVER = ("takeover", "restart")
 FMP_LINKS = ("stocks", "crypto", "forex")
 SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
-# As many of each kind, so that each link brings as much.
+# One for each of three links, every two milliseconds.
+TICK_SECONDS = 0.002
+PRICES_PER_SECOND = 1500
 BALANCED_SYMBOLS = "AAPL,MSFT,NVDA,BTCUSD,ETHUSD,SOLUSD,EURUSD,USDJPY,GBPUSD"
 
 pytestmark = [
@@ -405,7 +407,8 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
         epoch, _ = version_of(message.data)
         turns.note(message.subject.split(".")[1], epoch, loop.time())
 
-    flow = ("--rate", str(EVENLY_PER_SECOND), "--tick", "0.002", "--news-rate", "0")
+    rate, tick = str(PRICES_PER_SECOND), str(TICK_SECONDS)
+    flow = ("--rate", rate, "--tick", tick, "--news-rate", "0")
     async with replicas(
         nodes, tmp_path, "ingest_fmp", *flow, FMP_SYMBOLS=BALANCED_SYMBOLS
     ) as pair:
@@ -422,7 +425,7 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
         "graceful hand-over of prices, upstream refuses a second login",
         {
             "hand_overs": HAND_OVERS,
-            "per_second": EVENLY_PER_SECOND,
+            "per_second": PRICES_PER_SECOND,
             **turns.figures(),
             "connections_at_once": max(link["connections_max"] for link in of_links),
             "logins_refused": sum(link["failed_logins"] for link in of_links),

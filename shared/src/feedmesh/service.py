@@ -82,7 +82,15 @@ def run_service(
     except* Exception:
         logger.exception("ended by an error that nothing handled")
         sys.exit(1)
-    sys.exit(0)
+    _leave()
+
+
+def _leave() -> NoReturn:
+    # All is closed. To take every object apart would cost 40 ms of processor time, just
+    # when another takes over, perhaps on the same machine.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _spare_the_collector() -> None:

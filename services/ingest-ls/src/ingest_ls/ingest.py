@@ -45,6 +45,8 @@ _LOOK_BACK = 50_000
 # After so many of them, what else is to be done has its turn.
 _READ_TOGETHER = 100
 _MAX_UNKNOWN = 1000
+# So many items that wait are no time to take others.
+_BUSY = 1000
 # The stream takes messages of 1 MiB. Nothing may be offered that it refuses for ever.
 _MAX_ITEM_BYTES = 256 * 1024
 
@@ -138,7 +140,7 @@ class LsIngest:
     def take_left_over(self, entry: LogEntry) -> bool:
         """Take an item that was received in an earlier term; False for not now."""
         assert self._news is not None
-        if self._news.spooling:
+        if self._news.spooling or self._news.waiting >= _BUSY:
             # It lies safely where it is. Behind what waits here it would have to be
             # handed over twice if we died, and be more work the more there is.
             return False

@@ -30,9 +30,10 @@ __all__ = ["hand_over", "take_left_overs"]
 logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 1.0
-_BATCH = 200
-_BATCH_BYTES = 256 * 1024
+_BATCH = 500
+_BATCH_BYTES = 512 * 1024
 _STORED_SECONDS = 5.0
+_LOOK_SECONDS = 0.005
 _DONE, _LATER = b"stored", b"later"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -72,7 +73,8 @@ async def take_left_overs(
     Args:
         bus: The connection.
         feed: Which one.
-        take: Takes an item, one that is known already too; False for not now.
+        take: Takes an item, one that is known already too; False for not now, and then
+            it is asked again for a while.
         is_stored: Whether the stream has the item with this message id.
         renew: Makes of each message what is sent in its place.
     """
@@ -110,14 +112,19 @@ async def _take(
     is_stored: Callable[[str], bool],
 ) -> bool:
     """Return whether there is something, and the stream has all of it."""
-    if not entries or not all(take(entry) for entry in entries):
-        return False
-    missing = [entry.messages[0].message_id for entry in entries]
-    ends = asyncio.get_running_loop().time() + _STORED_SECONDS
-    while missing and asyncio.get_running_loop().time() < ends:
-        missing = [message_id for message_id in missing if not is_stored(message_id)]
-        await asyncio.sleep(0.005)
-    return not missing
+    now = asyncio.get_running_loop().time
+    ends = now() + _STORED_SECONDS
+    offered = 0
+    while now() < ends:
+        # What was taken is not offered again.
+        while offered < len(entries) and take(entries[offered]):
+            offered += 1
+        if offered == len(entries) and all(
+            is_stored(entry.messages[0].message_id) for entry in entries
+        ):
+            return bool(entries)
+        await asyncio.sleep(_LOOK_SECONDS)
+    return False
 
 
 def _batch(spool: Spool) -> list[bytes]:
