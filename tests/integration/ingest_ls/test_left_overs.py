@@ -99,7 +99,7 @@ async def with_left_overs(bus: Bus, folder: Path, *, set_aside: bool) -> list[st
             await asyncio.wait_for(log.fenced.wait(), 10)
         assert len(process.spools) == LEFT
         if set_aside:
-            await process.spools.set_aside()
+            await process.spools.set_aside(lambda record: False)
         async with process.term(await claim_epoch(bus, "ls")) as log:
             await process.receive("fresh")
             async with asyncio.timeout(20):

@@ -20,7 +20,7 @@ from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
 from feedmesh.ingest.canary import is_canary_item
 from feedmesh.ingest.dead_letters import DeadLetters
-from feedmesh.ingest.log_entry import LogEntry
+from feedmesh.ingest.log_entry import LogEntry, packed_id
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.messages import Version, decode_head, renewed
@@ -136,6 +136,13 @@ class LsIngest:
     def is_stored(self, message_id: str) -> bool:
         """Return whether the stream is known to have the item of *message_id*."""
         return message_id.removeprefix(f"{FEED}.") in self._in_stream
+
+    def has_stored(self, record: bytes) -> bool:
+        """Return whether the stream is known to have what *record* of a spool holds."""
+        try:
+            return self.is_stored(packed_id(record))
+        except ValueError:
+            return False
 
     def take_left_over(self, entry: LogEntry) -> bool:
         """Take an item that was received in an earlier term; False for not now."""

@@ -247,7 +247,7 @@ class Replica:
                 read.set()
                 return
             if self._spools is not None and term.before is not None:
-                await self._spools.set_aside()
+                await self._spools.set_aside(self._handler.has_stored)
             log = self._begin(term)
             await self._frames.release()
             writers = job_group(written, **self._writers(term, log))
@@ -309,7 +309,7 @@ class Replica:
         """Have whoever leads after us take what we hold: our disk may end with us."""
         if self._spools is None:
             return
-        await self._spools.set_aside()
+        await self._spools.set_aside(self._handler.has_stored)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REST_SECONDS):
                 while self._spools.left:

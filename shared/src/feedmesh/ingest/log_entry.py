@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 
-__all__ = ["LogEntry", "LogMessage", "Renew", "pack", "unpack"]
+__all__ = ["LogEntry", "LogMessage", "Renew", "pack", "packed_id", "unpack"]
 
 Renew = Callable[[bytes], bytes]
 """Given a message that was made earlier, returns it as its writer of now sends it."""
@@ -91,3 +91,13 @@ def unpack(record: bytes, renew: Renew) -> LogEntry:
     if not messages:
         raise ValueError("an entry of the log without a message")
     return LogEntry(tuple(messages), found.received_ns, len(record), found.kept)
+
+
+def packed_id(record: bytes) -> str:
+    """
+    Return the message id of the item that *record* holds.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    return unpack(record, bytes).messages[0].message_id

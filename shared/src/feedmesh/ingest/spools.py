@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,8 +65,20 @@ class Spools:
         """Records that the disk did not take or did not keep, for whatever reason."""
         return self.own.failed + self.left.failed
 
-    async def set_aside(self) -> None:
-        """Have all that waits be left over; what finds no room there stays."""
+    async def set_aside(self, stored: Callable[[bytes], bool]) -> None:
+        """
+        Have all that waits be left over; what finds no room there stays.
+
+        Args:
+            stored: Whether the stream has a record. Who was killed may have left some,
+                which are the first; later nobody might remember that they are stored.
+        """
+        while records := self.own.first(_TOGETHER):
+            had = list(itertools.takewhile(stored, records))
+            self.own.drop(had)
+            if len(had) < len(records):
+                break
+            await asyncio.sleep(0)
         if not self.left:
             self.own, self.left = self.left, self.own
         while records := self.own.first(_TOGETHER):
