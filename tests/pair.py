@@ -19,6 +19,7 @@ from processes import ServiceProcess, plain_http
 from verdict import Sent
 from who_leads import first_to_lead, last_of, running, stepped_down
 
+from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import from_iso
 from feedmesh.errors import BusError
@@ -152,7 +153,9 @@ class Pair:
 
     async def _claims(self) -> AsyncIterator[tuple[int, int]]:
         """Yield where in the stream each claim lies, and its epoch, in ms."""
-        async for message in read_from(self.bus, NEWS, 1, "epoch.*"):
+        # Those of another feed are there, too.
+        feed = self.module.rpartition("_")[2]
+        async for message in read_from(self.bus, NEWS, 1, subjects.epoch(feed)):
             yield message.sequence, json.loads(message.payload)["epoch"]
 
     async def gaps(self) -> list[FeedGap]:
