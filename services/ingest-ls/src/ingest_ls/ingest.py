@@ -20,7 +20,7 @@ from feedmesh.clock import now_ns
 from feedmesh.errors import FrameError
 from feedmesh.ingest.canary import is_canary_item
 from feedmesh.ingest.dead_letters import DeadLetters
-from feedmesh.ingest.log_entry import LogEntry, packed_id
+from feedmesh.ingest.log_entry import LogEntry, unpack
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.messages import Version, decode_head, renewed
@@ -140,7 +140,7 @@ class LsIngest:
     def has_stored(self, record: bytes) -> bool:
         """Return whether the stream is known to have what *record* of a spool holds."""
         try:
-            return self.is_stored(packed_id(record))
+            return self.is_stored(unpack(record, bytes).message_id)
         except ValueError:
             return False
 
@@ -153,7 +153,7 @@ class LsIngest:
             return False
         self._metrics.received.labels(FEED, "left_over").inc()
         # One that was seen, perhaps in an earlier term of ours, need not be stored.
-        if self.is_stored(entry.messages[0].message_id):
+        if self.is_stored(entry.message_id):
             self._metrics.deduplicated.labels(FEED, "news").inc()
             return True
         self._seen.add(item_id(entry), "")

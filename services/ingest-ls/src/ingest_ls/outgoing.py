@@ -40,7 +40,7 @@ def news_entry(news: News, version: Version, received_ns: int) -> LogEntry:
 
 def item_id(entry: LogEntry) -> str:
     """Return the id of the item that *entry* was made of."""
-    return entry.messages[0].message_id.removeprefix(f"{FEED}.")
+    return entry.message_id.removeprefix(f"{FEED}.")
 
 
 def _news_message(

@@ -120,7 +120,7 @@ async def _take(
         while offered < len(entries) and take(entries[offered]):
             offered += 1
         if offered == len(entries) and all(
-            is_stored(entry.messages[0].message_id) for entry in entries
+            is_stored(entry.message_id) for entry in entries
         ):
             return bool(entries)
         await asyncio.sleep(_LOOK_SECONDS)

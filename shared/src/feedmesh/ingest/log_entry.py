@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 
-__all__ = ["LogEntry", "LogMessage", "Renew", "pack", "packed_id", "unpack"]
+__all__ = ["LogEntry", "LogMessage", "Renew", "pack", "unpack"]
 
 Renew = Callable[[bytes], bytes]
 """Given a message that was made earlier, returns it as its writer of now sends it."""
@@ -32,7 +32,7 @@ class LogEntry(NamedTuple):
     One item: the message on its type's subject, then the copies for symbols.
 
     Attributes:
-        messages: All of them; the first one's id is the item's.
+        messages: All of them, at least one.
         received_ns: When it came from the upstream.
         size: Bytes that it takes in memory, about.
         kept: Whether it was received in an earlier term, and left on a disk: until when
@@ -43,6 +43,11 @@ class LogEntry(NamedTuple):
     received_ns: int = 0
     size: int = 0
     kept: bool = False
+
+    @property
+    def message_id(self) -> str:
+        """The id of the item, which is that of its first message."""
+        return self.messages[0].message_id
 
 
 class _Record(msgspec.Struct, array_like=True):
@@ -91,13 +96,3 @@ def unpack(record: bytes, renew: Renew) -> LogEntry:
     if not messages:
         raise ValueError("an entry of the log without a message")
     return LogEntry(tuple(messages), found.received_ns, len(record), found.kept)
-
-
-def packed_id(record: bytes) -> str:
-    """
-    Return the message id of the item that *record* holds.
-
-    Raises:
-        ValueError: If it holds none.
-    """
-    return unpack(record, bytes).messages[0].message_id

@@ -246,7 +246,7 @@ class LogPublisher:
 
     def _is_known(self, entry: LogEntry) -> bool:
         # What is fresh was looked at when it came.
-        return entry.kept and self._known(entry.messages[0].message_id)
+        return entry.kept and self._known(entry.message_id)
 
     def _drop(self, spool: Spool, records: list[bytes]) -> None:
         spool.drop(records)
@@ -333,7 +333,7 @@ class LogPublisher:
                 await self._reread()
             except BusError:
                 return Outcome.UNKNOWN
-            if self._known(entry.messages[0].message_id):
+            if self._known(entry.message_id):
                 return Outcome.KNOWN
         return await self._writer.write(entry)
 

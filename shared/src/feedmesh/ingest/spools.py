@@ -73,22 +73,10 @@ class Spools:
             stored: Whether the stream has a record. Who was killed may have left some,
                 which are the first; later nobody might remember that they are stored.
         """
-        while records := self.own.first(_TOGETHER):
-            had = list(itertools.takewhile(stored, records))
-            self.own.drop(had)
-            if len(had) < len(records):
-                break
-            await asyncio.sleep(0)
+        await self._drop_while(stored)
         if not self.left:
             self.own, self.left = self.left, self.own
-        while records := self.own.first(_TOGETHER):
-            taken = list(itertools.takewhile(self.left.append, records))
-            # A power cut must not find it in neither file.
-            self.left.sync()
-            self.own.drop(taken)
-            if len(taken) < len(records):
-                break
-            await asyncio.sleep(0)
+        await self._drop_while(self.left.append)
         self._share()
 
     async def run(self) -> None:
@@ -101,6 +89,17 @@ class Spools:
         """Sync, and let the next process have the files."""
         self.own.close()
         self.left.close()
+
+    async def _drop_while(self, safe: Callable[[bytes], bool]) -> None:
+        """Drop what waits, up to the first record that is not *safe* elsewhere."""
+        while records := self.own.first(_TOGETHER):
+            dropped = list(itertools.takewhile(safe, records))
+            # A power cut must not find it in neither file.
+            self.left.sync()
+            self.own.drop(dropped)
+            if len(dropped) < len(records):
+                return
+            await asyncio.sleep(0)
 
     def _share(self) -> None:
         # What is left over only becomes less until it is next set aside.
