@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import msgspec
+from nats.aio.msg import Msg
 from pair import news_frame
 from prometheus_client import CollectorRegistry, generate_latest
 
+from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.clock import now_ns
 from feedmesh.ingest.accounting import accounts_of
@@ -19,6 +22,7 @@ from feedmesh.ingest.epoch import Claim, claim_epoch
 from feedmesh.ingest.left_overs import hand_over, take_left_overs
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
+from feedmesh.ingest.spool import Spool
 from feedmesh.ingest.spools import Spools
 from feedmesh.messages import decode_head
 from feedmesh.metrics import IngestMetrics
@@ -59,7 +63,7 @@ class Process:
         handler.begin(claim.epoch, log)
         jobs = (
             log.run(),
-            hand_over(self._bus, "ls", lambda: self.spools.left),
+            hand_over(self._bus, "ls", lambda: self.spools.left, handler.has_stored),
             take_left_overs(
                 self._bus,
                 "ls",
@@ -99,7 +103,7 @@ async def with_left_overs(bus: Bus, folder: Path, *, set_aside: bool) -> list[st
             await asyncio.wait_for(log.fenced.wait(), 10)
         assert len(process.spools) == LEFT
         if set_aside:
-            await process.spools.set_aside(lambda record: False)
+            await process.spools.set_aside()
         async with process.term(await claim_epoch(bus, "ls")) as log:
             await process.receive("fresh")
             async with asyncio.timeout(20):
@@ -124,3 +128,37 @@ async def test_without_setting_it_aside_all_waits_for_it(
     order = await with_left_overs(bus, tmp_path, set_aside=False)
 
     assert order == [*(f"20260715{n:016}" for n in range(LEFT)), "fresh"]
+
+
+async def asked_of_the_leader(bus: Bus, spool: Spool, known: Container[bytes]) -> int:
+    """Return how many records of *spool* a leader is asked to take, of one batch."""
+    asked = 0
+
+    async def lead(message: Msg) -> None:
+        nonlocal asked
+        asked += len(msgspec.msgpack.decode(message.data))
+        await message.respond(b"stored")
+
+    leader = await bus.nc.subscribe(subjects.left_overs("ls"), cb=lead)
+    job = hand_over(bus, "ls", lambda: spool, lambda record: record in known)
+    task = asyncio.create_task(job)
+    async with asyncio.timeout(10):
+        while spool:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    await leader.unsubscribe()
+    return asked
+
+
+async def test_the_leader_is_only_asked_to_take_what_is_missing(
+    bus: Bus, tmp_path: Path
+) -> None:
+    records = [b"1", b"2", b"3", b"4"]
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
+        asked = []
+        for known in (records, [b"1", b"3"], []):
+            assert all(spool.append(record) for record in records)
+            asked.append(await asked_of_the_leader(bus, spool, known))
+
+    assert asked == [0, 2, 4]

@@ -156,7 +156,7 @@ async def test_what_another_replica_keeps_on_disk_is_not_missing(
     with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
         spool.append(pack(entry(1)))
         jobs = (
-            hand_over(bus, "ls", lambda: spool),
+            hand_over(bus, "ls", lambda: spool, lambda _: False),
             take_left_overs(bus, "ls", publisher.offer, lambda _: False, bytes),
         )
         tasks = [asyncio.create_task(job) for job in jobs]

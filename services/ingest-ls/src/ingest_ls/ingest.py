@@ -33,6 +33,7 @@ from ingest_ls.master import Master
 from ingest_ls.normalize import News, Rejected, Trade, normalize
 from ingest_ls.outgoing import FEED, item_id, news_entry, price_message
 from ingest_ls.repeats import Repeats, SeenIds
+from ingest_ls.stored_ids import StoredIds
 from ingest_ls.trades import Trades
 
 
@@ -87,7 +88,7 @@ class LsIngest:
         self._epoch = 0
         self._seq = itertools.count(1)
         self._seen = SeenIds()
-        self._in_stream = SeenIds()
+        self._in_stream = StoredIds()
         self._repeats = Repeats()
         self._trades = Trades()
         self._unknown: set[str] = set()
@@ -182,7 +183,7 @@ class LsIngest:
                 continue
             if known.source == FEED and known.id is not None:
                 self._seen.add(known.id, item.realkey)
-                self._in_stream.add(known.id, "")
+                self._in_stream.add(known.id)
                 self._repeats.first_of(item.title, item.date, item.realkey)
                 count += 1
         return count
@@ -254,7 +255,7 @@ class LsIngest:
         return False
 
     def _stored(self, entry: LogEntry, new: bool) -> None:
-        self._in_stream.add(item_id(entry), "")
+        self._in_stream.add(item_id(entry))
         if self._full and self._news is not None and not self._news.waiting:
             # Nothing comes just now; what will come finds room.
             self._full = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from datetime import time
 from functools import partial
 
@@ -33,6 +34,7 @@ from feedmesh.ingest.left_overs import hand_over, take_left_overs
 from feedmesh.ingest.log_entry import LogEntry
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
+from feedmesh.ingest.spool import Spool
 from feedmesh.ingest.spools import Spools
 from feedmesh.ingest.subscriptions import SubscriptionBook
 from feedmesh.ingest.take_over import take_over
@@ -195,7 +197,7 @@ class Replica:
         }
         spools = self._spools
         if spools is not None:
-            left = partial(hand_over, self._bus, FEED, lambda: spools.left)
+            left = partial(self._hand_over, lambda: spools.left)
             jobs |= {"spools": spools.run, "left_overs": left}
         return jobs
 
@@ -212,7 +214,7 @@ class Replica:
         spools = self._spools
         async with asyncio.TaskGroup() as group:
             if spools is not None:
-                rest = hand_over(self._bus, FEED, lambda: spools.own)
+                rest = self._hand_over(lambda: spools.own)
                 group.create_task(rest, name="rest")
             while True:
                 # The link of an heir waits for it; reading the log may take long.
@@ -247,7 +249,7 @@ class Replica:
                 read.set()
                 return
             if self._spools is not None and term.before is not None:
-                await self._spools.set_aside(self._handler.has_stored)
+                await self._spools.set_aside()
             log = self._begin(term)
             await self._frames.release()
             writers = job_group(written, **self._writers(term, log))
@@ -305,11 +307,14 @@ class Replica:
                 logger.error("stopped before the log had every item")
             await unless_stopped(term.overtaken, self._gaps.flushed(seconds))
 
+    async def _hand_over(self, which: Callable[[], Spool]) -> None:
+        await hand_over(self._bus, FEED, which, self._handler.has_stored)
+
     async def _hand_over_rest(self) -> None:
         """Have whoever leads after us take what we hold: our disk may end with us."""
         if self._spools is None:
             return
-        await self._spools.set_aside(self._handler.has_stored)
+        await self._spools.set_aside()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REST_SECONDS):
                 while self._spools.left:

@@ -40,24 +40,42 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-async def hand_over(bus: Bus, feed: str, which: Callable[[], Spool]) -> None:
-    """Have whoever leads *feed* take what the spool in question holds, for ever."""
+async def hand_over(
+    bus: Bus, feed: str, which: Callable[[], Spool], has_stored: Callable[[bytes], bool]
+) -> None:
+    """
+    Have whoever leads take what a spool holds, for ever.
+
+    Args:
+        bus: The connection.
+        feed: Who leads which.
+        which: Returns the spool in question.
+        has_stored: Whether the stream is known to have a record; the leader, which has
+            more to do, is not asked to take it then.
+    """
     while True:
         spool = which()
         records = _batch(spool)
-        if records:
-            try:
-                answer = await bus.request(
-                    subjects.left_overs(feed), _encode(records), 2 * _STORED_SECONDS
-                )
-            except BusError as error:
-                logger.debug("left over: %s", error)
-            else:
-                if answer == _DONE:
-                    spool.drop(records)
-                    logger.info("handed over", extra={"items": len(records)})
-                    continue
-        await asyncio.sleep(_EVERY_SECONDS)
+        missing = [record for record in records if not has_stored(record)]
+        if records and (not missing or await _taken(bus, feed, missing)):
+            spool.drop(records)
+            extra = {"items": len(missing), "known": len(records) - len(missing)}
+            logger.info("handed over", extra=extra)
+            # It may be much, and there may be nothing to wait for.
+            await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def _taken(bus: Bus, feed: str, records: list[bytes]) -> bool:
+    try:
+        answer = await bus.request(
+            subjects.left_overs(feed), _encode(records), 2 * _STORED_SECONDS
+        )
+    except BusError as error:
+        logger.debug("left over: %s", error)
+        return False
+    return answer == _DONE
 
 
 async def take_left_overs(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -65,18 +64,18 @@ class Spools:
         """Records that the disk did not take or did not keep, for whatever reason."""
         return self.own.failed + self.left.failed
 
-    async def set_aside(self, stored: Callable[[bytes], bool]) -> None:
-        """
-        Have all that waits be left over; what finds no room there stays.
-
-        Args:
-            stored: Whether the stream has a record. Who was killed may have left some,
-                which are the first; later nobody might remember that they are stored.
-        """
-        await self._drop_while(stored)
+    async def set_aside(self) -> None:
+        """Have all that waits be left over; what finds no room there stays."""
         if not self.left:
             self.own, self.left = self.left, self.own
-        await self._drop_while(self.left.append)
+        while records := self.own.first(_TOGETHER):
+            moved = list(itertools.takewhile(self.left.append, records))
+            # A power cut must not find it in neither file.
+            self.left.sync()
+            self.own.drop(moved)
+            if len(moved) < len(records):
+                break
+            await asyncio.sleep(0)
         self._share()
 
     async def run(self) -> None:
@@ -89,17 +88,6 @@ class Spools:
         """Sync, and let the next process have the files."""
         self.own.close()
         self.left.close()
-
-    async def _drop_while(self, safe: Callable[[bytes], bool]) -> None:
-        """Drop what waits, up to the first record that is not *safe* elsewhere."""
-        while records := self.own.first(_TOGETHER):
-            dropped = list(itertools.takewhile(safe, records))
-            # A power cut must not find it in neither file.
-            self.left.sync()
-            self.own.drop(dropped)
-            if len(dropped) < len(records):
-                return
-            await asyncio.sleep(0)
 
     def _share(self) -> None:
         # What is left over only becomes less until it is next set aside.
