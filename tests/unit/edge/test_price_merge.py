@@ -148,7 +148,7 @@ class World:
             self.heard.append(message)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(steps)
 def test_the_cache_ends_with_the_newest_and_losses_are_told(
     happened: list[Step],

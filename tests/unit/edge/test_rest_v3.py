@@ -759,7 +759,7 @@ async def test_news_queries_that_break_a_rule(world: World, query: str) -> None:
     assert len(response.content) < 500
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 async def test_pages_hold_all_that_is_there_and_never_claim_more(
     data: st.DataObject,
@@ -820,7 +820,7 @@ QUERY = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     path=st.sampled_from(["prices", "prices/AAPL", "news", "gaps", "status"]),
     query=QUERY,
