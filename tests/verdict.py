@@ -30,8 +30,8 @@ class Verdict(NamedTuple):
         lost: Items that were sent, are not there, and lie in no gap.
         in_gaps: Items that were sent, are not there, and lie in a recorded gap.
         duplicated: Items that are there more than once.
-        reordered: Items that stand behind one that was sent after them, and lie in no
-            gap.
+        reordered: Items that stand somewhere behind one that was sent after them, and
+            lie in no gap.
         late: The same, but in a recorded gap: what a replica that died had kept on
             disk comes when it is back.
     """
@@ -55,7 +55,8 @@ def judge(sent: list[Sent], stored: list[str], gaps: list[FeedGap]) -> Verdict:
         if any(since <= item.before_ns <= until for since, until in times)
     }
     missing = {item.realkey for item in sent} - there
-    behind = {b for a, b in itertools.pairwise(stored) if a > b}
+    highest = itertools.accumulate(stored, max)
+    behind = {b for a, b in zip(highest, stored, strict=True) if a > b}
     verdict = Verdict(
         sent=len(sent),
         stored=len(stored),

@@ -2,7 +2,8 @@
 Make RESULTS.md from the lines that the suites have told.
 
 Of several runs of a suite the last one counts, but a short one never replaces a full
-one. That a suite could not be run counts as a run of it.
+one. That a suite could not be run counts as a run of it; so does a test that failed
+before it could tell its figures, until it tells them again.
 """
 
 from __future__ import annotations
@@ -38,8 +39,17 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
         run = json.loads(line)
         known = runs.get(run["suite"])
         if known is None or run["scale"] == "full" or known["scale"] != "full":
+            _forget_others(runs, run)
             runs[run["suite"]] = run
     return list(runs.values())
+
+
+def _forget_others(runs: dict[str, dict[str, Any]], run: dict[str, Any]) -> None:
+    """Forget what the test of *run* has told before, if one of both was broken off."""
+    for name, known in list(runs.items()):
+        same = all(known.get(key) == run.get(key) for key in ("test", "scale"))
+        if same and ("broken" in run or "broken" in known):
+            del runs[name]
 
 
 def not_tested(lines: Iterable[str]) -> dict[str, str]:
@@ -57,6 +67,10 @@ def _rows(run: dict[str, Any]) -> Iterable[str]:
     first = f"**{run['suite']}**"
     if "skipped" in run:
         yield f"| {first} | **NOT TESTED** here: {run['skipped']} | {_how(run)} | | |"
+        return
+    if "broken" in run:
+        reason = f"**FAILED** before it told its figures: {run['broken']}"
+        yield f"| {first} | {reason} | {_how(run)} | | |"
         return
     yield f"| {first} | run | {_how(run)} | | |"
     for name, value in run["figures"].items():

@@ -24,6 +24,9 @@ from typing import NamedTuple, TypeVar
 Figure = float | int | str | None
 ValueT = TypeVar("ValueT")
 
+# Tests that have told of a bound that was missed.
+_missed: set[str] = set()
+
 FULL = os.environ.get("FAULT_SCALE", "short") == "full"
 
 
@@ -80,6 +83,8 @@ def _tell(
     ]
     missed += [name for name, bound in lowest.items() if _below(figures, name, bound)]
     line = _keep(suite, figures=dict(figures), bounds=bounds, missed=missed)
+    if missed:
+        _missed.add(_test())
     return [f"{name} missed the bound: {line}" for name in missed]
 
 
@@ -88,11 +93,18 @@ def tell_skipped(suite: str, reason: str) -> None:
     _keep(suite, skipped=reason.removeprefix("NOT TESTED, "))
 
 
+def tell_broken(reason: str) -> None:
+    """Tell that the test of now failed; unless it has told figures that say so."""
+    if _test() not in _missed:
+        _keep(_test(), broken=reason)
+
+
 def _keep(suite: str, **outcome: object) -> str:
     """Print and keep a line about *suite*, with what it was run on; return it."""
     line = json.dumps(
         {
             "suite": suite,
+            "test": _test(),
             "scale": "full" if FULL else "short",
             "cores": os.cpu_count(),
             "memory_gib": _memory_gib(),
@@ -110,14 +122,29 @@ def _keep(suite: str, **outcome: object) -> str:
     return line
 
 
+def _test() -> str:
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].split(" ")[0]
+
+
 def commit_of(folder: Path) -> str:
-    """Return the commit of the repository that *folder* is in, or "unknown"."""
-    command = ("git", "-C", str(folder), "rev-parse", "--short", "HEAD")
+    """
+    Return the commit of the repository that *folder* is in, or "unknown".
+
+    It ends in ``+`` if something else was changed since than what is told here.
+    """
+    git = ("git", "-C", str(folder))
+    told = (f":!*/{name}" for name in ("results.jsonl", "RESULTS.md"))
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        found, changed = (
+            subprocess.run((*git, *what), capture_output=True, text=True, check=True)
+            for what in (
+                ("rev-parse", "--short", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no", "--", ":/", *told),
+            )
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return found.stdout.strip() + ("+" if changed.stdout else "")
 
 
 def _memory_gib() -> int:

@@ -278,7 +278,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
 
     slopes = {name: slope(second_half(points)) for name, points in soak.memory.items()}
     worst = max(slopes, key=lambda name: slopes[name])
-    grown = {name: after.get(name, 0) - count for name, count in before.items()}
+    grown = {n: after.get(n, 0) - before.get(n, 0) for n in before | after}
     record(
         "soak, a fault every 30 s",
         {

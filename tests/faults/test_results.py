@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from faults import test_partition
 from faults.report import report
-from faults.results import commit_of, percentile, record, slope
+from faults.results import commit_of, percentile, record, slope, tell_broken
 
 
 FOLDER = Path(__file__).parent
@@ -102,6 +102,38 @@ def test_a_suite_that_is_skipped_says_so_in_the_table_and_in_the_last_line(
     assert "| held |" not in report([held, *lines])
 
 
+def test_a_test_that_breaks_off_is_not_held_until_it_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    monkeypatch.setenv("FAULT_RESULTS", str(path))
+    shown = []
+    for test, outcome in (("x", "told"), ("y", "told"), ("x", "broken"), ("x", "told")):
+        monkeypatch.setenv("PYTEST_CURRENT_TEST", f"tests/a.py::test_{test} (call)")
+        if outcome == "told":
+            record(f"suite {test}", {"lost": 0}, at_most={"lost": 0})
+        else:
+            tell_broken("TimeoutError")
+        shown.append(report(path.read_text().splitlines()))
+
+    assert ["**suite x**" in table for table in shown] == [True, True, False, True]
+    assert ["**suite y**" in table for table in shown] == [False, True, True, True]
+    broken = "| **test_x** | **FAILED** before it told its figures: TimeoutError | "
+    assert [broken in table for table in shown] == [False, False, True, False]
+
+
+def test_a_test_that_has_told_of_a_missed_bound_needs_no_more_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    monkeypatch.setenv("FAULT_RESULTS", str(path))
+    with pytest.raises(AssertionError):
+        record("suite", {"lost": 1}, at_most={"lost": 0})
+    tell_broken("AssertionError")
+
+    assert len(path.read_text().splitlines()) == 1
+
+
 def test_outside_a_repository_the_commit_is_unknown(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == "unknown"
 
@@ -114,6 +146,12 @@ def test_inside_a_repository_the_commit_is_named(tmp_path: Path) -> None:
     subprocess.run((*git, *commit), check=True)
 
     int(commit_of(tmp_path), 16)
+
+    (tmp_path / "tests").mkdir()
+    for name, told in (("RESULTS.md", ""), ("results.jsonl", ""), ("code.py", "+")):
+        (tmp_path / "tests" / name).touch()
+        subprocess.run((*git, "add", "."), check=True)
+        assert commit_of(tmp_path).lstrip("0123456789abcdef") == told
 
 
 def test_the_slope_is_that_of_the_line_through_the_points() -> None:
