@@ -35,10 +35,11 @@ NEWS_KEY = "NWS:NWS001"
 
 
 class Stored(NamedTuple):
-    """An item in the stream: when it was received, in ns, and by which writer."""
+    """An item in the stream: when it came and left, in ns, and by which writer."""
 
     realkey: str
     received_ns: int
+    published_ns: int
     epoch: int
     sequence: int
 
@@ -137,6 +138,7 @@ class Pair:
                 Stored(
                     decode_news(frame).realkey,
                     from_iso(head.received_at),
+                    from_iso(head.published_at),
                     head.epoch,
                     message.sequence,
                 )

@@ -31,20 +31,28 @@ class PriceListener:
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
+        self._of_markets: dict[str, list[Arrival]] = {}
         self.newest: dict[str, bytes] = {}
         self._versions: dict[str, tuple[int, int]] = {}
 
     async def take(self, message: Msg) -> None:
         head, _ = decode_head(message.data)
         now = asyncio.get_running_loop().time()
-        self.arrivals.append(Arrival(now, head.version))
+        arrival = Arrival(now, head.version)
+        self.arrivals.append(arrival)
+        self._of_markets.setdefault(message.subject.split(".")[1], []).append(arrival)
         if head.version >= self._versions.get(message.subject, (0, 0)):
             self._versions[message.subject] = head.version
             self.newest[message.subject] = message.data
 
     def longest_silence(self, start: float, end: float) -> float:
-        """Return the longest time without a price between *start* and *end*."""
-        return longest_pause(self.arrivals, start, end)
+        """
+        Return the longest time between *start* and *end* without a price of a market.
+
+        Each market has a link of its own.
+        """
+        flows = self._of_markets.values()
+        return max(longest_pause(arrivals, start, end) for arrivals in flows)
 
 
 def longest_pause(arrivals: Sequence[Arrival], start: float, end: float) -> float:

@@ -6,7 +6,7 @@ import itertools
 from typing import NamedTuple
 
 from faults.identity import unaccounted
-from faults.results import Figure, percentile
+from faults.results import Figure, percentile, scaled
 from pair import NewsLoad, Pair, Stored
 from processes import ServiceProcess
 from verdict import Verdict, judge
@@ -53,7 +53,7 @@ class NewsRun(NamedTuple):
             "lost": 0,
             "duplicated": 0,
             "out_of_order": 0,
-            "connections_at_once": self.connections_allowed,
+            "connections_at_once": scaled(self.connections_allowed, 1),
             "unaccounted_events": 0,
         }
 
