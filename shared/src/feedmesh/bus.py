@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from nats.aio.client import Client, Server
+from nats.aio.client import Server
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, FlushTimeoutError, SlowConsumerError
 from nats.errors import Error as NatsError
@@ -90,13 +90,31 @@ class _Client(LaneClient):
         Write what waits; a socket that is closed takes nothing, as if lost on the way.
 
         nats-py writes inside of whoever publishes, once its own task for that has
-        ended, and lets the error of the socket out there.
+        ended, and lets the error of the socket out there. A cancellation it forgets.
         """
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
+        flushed = None
         try:
-            return await super()._flush_pending(force_flush)
+            flushed = await super()._flush_pending(force_flush)
         except (OSError, RuntimeError) as error:
             # The latter is uvloop's, of a socket that is closed already.
             logger.debug("NATS client: %s", error)
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        return flushed
+
+    async def _attempt_reconnect(self) -> None:
+        # nats-py waits until the socket has taken what is unsent, which a server that
+        # is stuck never reads.
+        self.cut()
+        await super()._attempt_reconnect()
+
+    def cut(self) -> None:
+        """End the connection at once; what is unsent is dropped."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     def drop_unwritten(self) -> None:
         """
@@ -378,6 +396,8 @@ def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
         "ping_interval": 5,
         "max_outstanding_pings": 2,
         "drain_timeout": 2,
+        # For so long a publish waits for a server that reads no more.
+        "flush_timeout": 2.0,
         "disconnected_cb": bus._on_disconnect,
         "reconnected_cb": bus._on_reconnect,
         "error_cb": bus._on_error,
@@ -423,9 +443,11 @@ async def _leave(bus: Bus) -> None:
     await _close(bus.nc)
 
 
-async def _close(nc: Client) -> None:
+async def _close(nc: _Client) -> None:
     # In a task of its own: closing in the middle of a reconnect, nats-py lets the
     # cancellation of its inner tasks out, which must not be taken for ours.
+    nc.drop_unwritten()
+    nc.cut()
     closing = asyncio.ensure_future(nc.close())
     await asyncio.wait([closing])
     # Asked for, lest asyncio reports it: a client that never found a server has none

@@ -6,7 +6,8 @@ carries a reply subject below one shared inbox, and the confirmations are counte
 they come in (:mod:`feedmesh.ingest.confirmations`). What is not confirmed in time is
 sent again, with the symbol's newest state, because an older one would be of no use.
 The live path never waits: when the window of unconfirmed publishes is full, or NATS is
-away, the symbol is only noted, and its newest state is sent later.
+away, or its server reads no more, the symbol is only noted, and its newest state is
+sent later.
 
 A state gets its version when it is first sent, so the numbers on the wire have no holes
 (:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
@@ -39,6 +40,9 @@ __all__ = ["Encode", "PricePublisher"]
 logger = logging.getLogger(__name__)
 
 _WINDOW = 32_768
+# Bytes that the client keeps for a server that does not read; at twice as many, every
+# publish would wait.
+_UNREAD = 1 << 20
 _SWEEP_SECONDS = 0.25
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_SWEEPS = 8
@@ -146,12 +150,7 @@ class PricePublisher:
             state = self._states[subject] = _State(subject)
         state.encode = encode
         state.version = None
-        bus = self._bus
-        if (
-            self._connection != bus.nc.stats["reconnects"]
-            or self._sent.waiting >= _WINDOW
-            or not bus.connected
-        ):
+        if self._connection != self._bus.nc.stats["reconnects"] or self._full():
             self._dirty[subject] = None
             return
         if self._dirty:
@@ -221,13 +220,22 @@ class PricePublisher:
             # Not before the first: what comes meanwhile must be sent later, too.
             if count and count % _RESENDS_PER_TURN == 0:
                 await asyncio.sleep(0)
-            if not self._bus.connected or self._sent.waiting >= _WINDOW:
+            if self._full():
                 return False
             if state.version is version:  # a newer one must not overtake the others
                 self._dirty.pop(state.subject, None)
                 self.resent += 1
                 await self._send(state)
         return True
+
+    def _full(self) -> bool:
+        """Whether nothing can be sent now without waiting."""
+        bus = self._bus
+        return (
+            self._sent.waiting >= _WINDOW
+            or not bus.connected
+            or bus.nc.pending_data_size >= _UNREAD
+        )
 
     def _due(self) -> list[tuple[_State, Version | None]]:
         """Return what is noted: first what has a number, as it was numbered."""
