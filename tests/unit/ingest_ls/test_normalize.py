@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -168,6 +169,8 @@ def test_markup_is_text() -> None:
         ({"date": "20261332"}, "bad_time"),
         ({"time": "256199"}, "bad_time"),
         ({"date": None, "time": None}, "bad_time"),
+        ({"date": "00010101", "time": "000000"}, "bad_time"),
+        ({"date": "19691231", "time": "235959"}, "bad_time"),
         ({"time": "090200"}, "ahead"),
         ({"realkey": ""}, "no_realkey"),
         ({"title": ""}, "no_title"),
@@ -250,6 +253,9 @@ def test_a_bad_frame_in_an_array_hurts_no_other() -> None:
         ({"price": "-5"}, "bad_price"),
         ({"price": ""}, "bad_price"),
         ({"price": "x"}, "bad_price"),
+        ({"price": "1e999"}, "bad_price"),
+        ({"price": "1e-999"}, "bad_price"),
+        ({"volume": "1e999999"}, "bad_field"),
         ({"cvolume": "-1"}, "bad_size"),
         ({"cvolume": "x"}, "bad_field"),
         ({"shcode": "*"}, "bad_symbol"),
@@ -275,6 +281,22 @@ def test_a_unified_code_is_the_code() -> None:
     assert isinstance(found, Trade)
 
     assert found.code == "005930"
+
+
+def test_what_can_just_be_read_is_taken_or_rejected() -> None:
+    """Between what is too deep to be read and what is not lies what cannot be kept."""
+    found = set()
+    for depth in range(1, sys.getrecursionlimit()):
+        deep = f'"new": {"[" * depth}{"]" * depth}'
+        frame = news_frame().replace('"title"', f'{deep}, "title"')
+        try:
+            (part,) = read(frame)
+        except FrameError:
+            break
+        found.add(type(part))
+
+    assert News in found
+    assert found <= {News, Rejected}
 
 
 def test_a_time_in_the_future_was_yesterday() -> None:

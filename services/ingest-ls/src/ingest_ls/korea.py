@@ -57,14 +57,19 @@ def parse_codes(text: str) -> Codes:
 
 
 def stamp_ns(date: str, clock: str) -> int | None:
-    """Return the instant of a ``YYYYMMDD`` and a ``HHMMSS``; None if it is none."""
+    """
+    Return the instant of a ``YYYYMMDD`` and a ``HHMMSS``; None if it is none.
+
+    None comes before 1970: ``00010101`` means that there is no date.
+    """
     if not _STAMP.fullmatch(date + clock) or len(date) != 8:
         return None
     try:
         moment = datetime.strptime(date + clock, "%Y%m%d%H%M%S").replace(tzinfo=KST)
     except ValueError:
         return None
-    return int(moment.timestamp()) * 1_000_000_000
+    seconds = int(moment.timestamp())
+    return seconds * 1_000_000_000 if seconds >= 0 else None
 
 
 def in_kst(instant_ns: int) -> datetime:

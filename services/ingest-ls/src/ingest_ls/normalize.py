@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -143,6 +144,9 @@ def _one(part: Any, received_ns: int, master: Master) -> News | Trade | Rejected
             return _trade(body, received_ns)
     except FrameError as error:
         return Rejected(error.reason)
+    except RecursionError:
+        # It could just be read, and cannot be written.
+        return Rejected("bad_field")
     # Nobody has registered for it.
     return Rejected("unsubscribed")
 
@@ -222,7 +226,7 @@ def _trade(body: dict[str, Any], received_ns: int) -> Trade:
     if parse_codes(code).codes != (code,):
         raise FrameError("bad_symbol")
     price = _number(body, "price")
-    if price is None or value_of(price) <= 0:
+    if price is None or float(price) <= 0:
         raise FrameError("bad_price")
     size = _number(body, "cvolume")
     if size is not None and value_of(size) < 0:
@@ -245,15 +249,19 @@ def _number(body: dict[str, Any], name: str) -> Digits | None:
     if not text:
         return None
     try:
-        return parse_digits(text)
+        digits = parse_digits(text)
+        # What a double cannot hold, clients would read as infinity.
+        if math.isinf(float(digits)):
+            raise ValueError(digits)
     except ValueError:
         raise FrameError("bad_price" if name == "price" else "bad_field") from None
+    return digits
 
 
 def _quote(body: dict[str, Any], name: str) -> Digits | None:
     """Return an ask or bid; LS writes 0 where there is none."""
     digits = _number(body, name)
-    return None if digits is None or value_of(digits) <= 0 else digits
+    return None if digits is None or float(digits) <= 0 else digits
 
 
 def _trade_time(clock: str, received_ns: int, flags: list[str]) -> int:
