@@ -4,6 +4,10 @@ What a stream has got since it was last looked at.
 A standby reads along every few seconds, so that at a take-over only little is left to
 read. Each look ends at what the stream held when it began: somebody else goes on
 writing, and the end would never be reached.
+
+The leader of the stream says what it holds, and any replica gives it, which may have
+got less so far. So what a look did not find counts as not there, deleted or of another
+subject, once the next one has not found it either.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ class StreamTail:
         self.identity = ""
         self.skipped_to = 0
         self.read_to = 0
+        # What the stream held when the last look began.
+        self._held = 0
 
     async def read(self, bus: Bus) -> AsyncIterator[StoredMessage]:
         """
@@ -57,7 +63,7 @@ class StreamTail:
             self.skipped_to = max(0, state.first - 1)
             if self._look_back is not None:
                 self.skipped_to = max(self.skipped_to, state.last - self._look_back)
-            self.read_to = self.skipped_to
+            self.read_to = self._held = self.skipped_to
         if self.read_to >= state.last:
             return
         async for message in read_from(
@@ -66,5 +72,6 @@ class StreamTail:
             yield message
             self.read_to = message.sequence
             if message.sequence >= state.last:
-                return
-        self.read_to = max(self.read_to, state.last)
+                break
+        self.read_to = max(self.read_to, self._held)
+        self._held = state.last
