@@ -89,16 +89,19 @@ async def test_news_wait_on_disk_and_nothing_else_changes(tmp_path: Path) -> Non
         assert growth < 64
 
 
-async def lost_in_a_crash(tmp_path: Path, *, spool: bool) -> int:
-    """Kill the ingest while NATS is away; return how many it lost of what it had."""
-    async with run_pair(tmp_path, count=1, spool=spool) as pair:
+async def lost_in_a_crash(
+    tmp_path: Path, *, spool: bool, number: signal.Signals = signal.SIGKILL
+) -> int:
+    """End the ingest while NATS is away; return how many it lost of what it had."""
+    end_soon = {"SHUTDOWN_TIMEOUT": "1s"}
+    async with run_pair(tmp_path, count=1, spool=spool, **end_soon) as pair:
         (replica,) = pair.replicas
         async with NewsLoad(pair, RATE) as load:
             await asyncio.sleep(1)
             await pair.nats.stop()
             await asyncio.sleep(AWAY / 2)
             killed = time.time_ns()
-            await replica.stop(signal.SIGKILL)
+            await replica.stop(number)
             await replica.start()
             await asyncio.sleep(AWAY / 2)
             await start_nats(pair)
@@ -110,18 +113,25 @@ async def lost_in_a_crash(tmp_path: Path, *, spool: bool) -> int:
         had = [item for item in load.sent if item.after_ns < killed - _IN_FLIGHT_NS]
         lost = {item.realkey for item in had} - set(stored)
         report(
-            "kill -9 while NATS is away",
+            "end while NATS is away",
             spool=spool,
+            signal=number.name,
             lost_of_what_it_had=len(lost),
             unheard=load.unheard,
             **verdict._asdict(),
         )
         assert (verdict.lost, verdict.duplicated, verdict.reordered) == (0, 0, 0)
+        # Nobody else has led, so nothing fresh is stored before what waited.
+        assert stored == sorted(stored)
         return len(lost)
 
 
 async def test_what_waited_survives_a_crash(tmp_path: Path) -> None:
     assert await lost_in_a_crash(tmp_path, spool=True) == 0
+
+
+async def test_what_waited_survives_a_stop(tmp_path: Path) -> None:
+    assert await lost_in_a_crash(tmp_path, spool=True, number=signal.SIGTERM) == 0
 
 
 async def test_without_a_spool_a_crash_loses_what_waited(tmp_path: Path) -> None:

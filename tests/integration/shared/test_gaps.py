@@ -146,3 +146,50 @@ async def test_what_could_not_be_told_is_told_once_nats_is_back(
         (gap,) = await told(bus, 1)
 
     assert gap.until is not None
+
+
+async def told_by_an_heir_that_was_cut_off(
+    bus: Bus, server: NatsProcess, *, other: bool
+) -> list[FeedGap]:
+    """
+    Return the last records once a leader leads again that lost its link unheard.
+
+    *other* is whether another has led meanwhile.
+    """
+    async with leading(bus) as leader:
+        await leader.live()
+        keeper, complete = leader.keeper, leader.keeper.complete()
+        await server.stop()
+        leader.change("down", "dropped")
+        async with asyncio.timeout(20):
+            while not keeper._waiting:
+                await asyncio.sleep(0.01)
+    await server.start()
+    await until_back(bus)
+    later = {name: now_ns() for name in complete}
+    await keeper.take_over(bus, Beat(1, 2, "leading", later) if other else None)
+    leader.change("live")
+    task = asyncio.create_task(keeper.run([leader.link], leader.over))
+    assert await keeper.flushed(20)
+    async with asyncio.timeout(20):
+        while not (found := {gap.id: gap for gap in await told(bus, 1)}):
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    return list(found.values())
+
+
+async def test_what_was_not_told_in_time_is_no_gap_if_another_has_led(
+    bus: Bus, nats_server: NatsProcess
+) -> None:
+    (gap,) = await told_by_an_heir_that_was_cut_off(bus, nats_server, other=True)
+
+    assert gap.reason == "takeover"
+
+
+async def test_what_was_not_told_in_time_is_a_gap_if_nobody_has_led(
+    bus: Bus, nats_server: NatsProcess
+) -> None:
+    gaps = await told_by_an_heir_that_was_cut_off(bus, nats_server, other=False)
+
+    assert "dropped" in [gap.reason for gap in gaps]

@@ -7,13 +7,14 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import pytest
 from nats_process import NatsProcess
 
 from feedmesh import subjects
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.ingest.epoch import claim_epoch
 from feedmesh.ingest.left_overs import hand_over, take_left_overs
-from feedmesh.ingest.log_entry import LogEntry, LogMessage, pack
+from feedmesh.ingest.log_entry import LogEntry, LogMessage, pack, unpack
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.log_writer import LogWriter, Outcome
 from feedmesh.ingest.spool import Spool
@@ -171,3 +172,49 @@ async def test_what_another_replica_keeps_on_disk_is_not_missing(
     # The control: what nobody else has.
     publisher.offer(entry(2)._replace(received_ns=5))
     assert publisher.complete_ns == 5
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+async def test_the_last_word_tells_of_what_could_not_be_stored(
+    bus: Bus, tmp_path: Path, spooled: bool
+) -> None:
+    """The heir's gap begins there."""
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
+        claim = await claim_epoch(bus, "ls")
+        publisher = LogPublisher(bus, claim, spool=spool if spooled else None)
+        publisher.offer(entry(1)._replace(received_ns=1000))
+        publisher.offer(entry(2)._replace(received_ns=2000))
+        kept, lost = publisher.give_up()
+
+        assert (kept, len(lost)) == ((2, 0) if spooled else (0, 2))
+        assert publisher.complete_ns == 1000
+
+
+async def test_a_record_that_makes_no_sense_is_told_and_holds_nothing_up(
+    bus: Bus, tmp_path: Path
+) -> None:
+    told = []
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool:
+        for record in (b"nonsense", pack(entry(1)), b"nonsense"):
+            spool.append(record)
+        publisher = LogPublisher(bus, await claim_epoch(bus, "ls"), spool=spool)
+        publisher.on_unreadable = lambda: told.append(publisher.stored)
+        task = asyncio.create_task(publisher.run())
+        assert await publisher.flushed(10)
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert publisher.stored == 1
+    assert told == [0, 1]
+
+
+def test_an_entry_that_was_unpacked_is_packed_as_it_was() -> None:
+    """Its copies have one payload."""
+    payload = bytes(1000)
+    copies = tuple(LogMessage(f"n.{i}", f"id{i}", lambda: payload) for i in range(20))
+    first = copies[0].encode
+    whole = LogEntry(tuple(message._replace(encode=first) for message in copies))
+
+    record = pack(whole)
+    assert len(record) < 2000
+    assert pack(unpack(record, bytes)) == record

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -105,6 +106,22 @@ async def test_a_trade_becomes_a_message_with_all_its_times() -> None:
     assert head.received_at == "2026-11-18T11:06:40.000000Z"
     assert frame["timestamp"] == (NOW - 1_500_000_000) // 10**6
     assert frame["cached_at"] == "2026-11-18T11:06:40"
+
+
+async def test_what_a_cancelled_turn_has_not_taken_counts_as_not_received() -> None:
+    bench = Bench()
+
+    async def publish(subject: str, encode: Encode) -> None:
+        raise asyncio.CancelledError
+
+    bench.publisher.publish = publish  # type: ignore[method-assign]
+    frame = json.dumps([json.loads(tick(t=NOW + n)) for n in range(3)])
+    with pytest.raises(asyncio.CancelledError):
+        await bench.take(frame)
+    await asyncio.sleep(0)
+
+    assert bench.count("received") == 1
+    bench.assert_accounted()
 
 
 async def test_the_time_of_a_frame_is_cut_to_milliseconds_not_rounded() -> None:

@@ -166,10 +166,10 @@ class FmpIngest:
             self._tally.add(self._metrics.quarantined.labels(FEED, error.reason))
             await self._dead_letters.keep(error.reason, frame, received_ns)
             return
-        self._tally.add(received, len(parsed.events))
         if parsed.unknown:
             self._note_unknown(parsed.unknown)
         for event in parsed.events:
+            self._tally.add(received)
             merged = self._merge(link, event, received_ns)
             if merged is not None:
                 self._count(merged, received_ns)

@@ -124,6 +124,7 @@ class LsIngest:
         self._news = news
         self._full = False
         news.on_stored = self._stored
+        news.on_unreadable = partial(self._reject, "unreadable")
         # What waits already was left by an earlier process, or term.
         self._metrics.received.labels(FEED, "left_over").inc(news.waiting)
 
@@ -139,11 +140,12 @@ class LsIngest:
         return message_id.removeprefix(f"{FEED}.") in self._in_stream
 
     def has_stored(self, record: bytes) -> bool:
-        """Return whether the stream is known to have what *record* of a spool holds."""
+        """Return whether the stream has all that *record* of a spool holds."""
         try:
             return self.is_stored(unpack(record, bytes).message_id)
         except ValueError:
-            return False
+            logger.error("a record of the spool makes no sense")
+            return True
 
     def take_left_over(self, entry: LogEntry) -> bool:
         """Take an item that was received in an earlier term; False for not now."""
@@ -207,8 +209,8 @@ class LsIngest:
             self._metrics.quarantined.labels(FEED, error.reason).inc()
             await self._dead_letters.keep(error.reason, frame, received_ns)
             return
-        received.inc(len(events))
         for event in events:
+            received.inc()
             match event:
                 case News():
                     self._take_news(event, received_ns)

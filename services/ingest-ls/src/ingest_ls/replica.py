@@ -386,7 +386,7 @@ class Replica:
         self._gaps.has_room(self._link.name, at_ns)
 
     def _offer_canary(self, entry: LogEntry) -> bool:
-        # It must not take the place of news, nor wait on disk among them.
+        # It must not take the place of news.
         log = self._log
         return log is not None and log.waiting < _CANARY_WAITING and log.offer(entry)
 

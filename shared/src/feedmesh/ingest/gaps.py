@@ -121,6 +121,11 @@ class GapKeeper:
         else:
             complete = await last_complete(bus, self._metrics.feed)
             reason = "restart"
+        if before is not None:
+            # Another has led since, and was connected: of what began for us alone,
+            # nothing was missed.
+            ended = {id: g for id, g in self._waiting.items() if g.until is not None}
+            self._waiting = ended
         # What we had no time to tell when we led before holds still.
         known = self._open | self._waiting
         found_open = [gap for gap in known.values() if gap.until is None]

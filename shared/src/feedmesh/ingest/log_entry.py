@@ -89,10 +89,11 @@ def unpack(record: bytes, renew: Renew) -> LogEntry:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError("not an entry of the log") from error
     messages = []
-    payload = b""
+    encode = partial(renew, b"")
     for subject, message_id, own in found.messages:
-        payload = payload if own is None else own
-        messages.append(LogMessage(subject, message_id, partial(renew, payload)))
+        if own is not None:
+            encode = partial(renew, own)
+        messages.append(LogMessage(subject, message_id, encode))
     if not messages:
         raise ValueError("an entry of the log without a message")
     return LogEntry(tuple(messages), found.received_ns, len(record), found.kept)

@@ -65,6 +65,7 @@ class LogPublisher:
         refused: Items that could not be queued because there was no room.
         fenced: Set when the stream refused us because another writer has claimed.
         on_stored: Called with each item that is stored, and whether it was new.
+        on_unreadable: Called for each record of the spool that makes no sense.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class LogPublisher:
         self.refused = 0
         self.fenced = asyncio.Event()
         self.on_stored: Callable[[LogEntry, bool], None] = lambda entry, new: None
+        self.on_unreadable: Callable[[], None] = lambda: None
 
     def adopt(self, claim: Claim) -> None:
         """Go on under *claim*: it holds, whatever the stream has said before."""
@@ -174,8 +176,11 @@ class LogPublisher:
 
         Return how many items lie there, and those that could not be left.
         """
+        complete_ns = self.complete_ns
         self._spill()
         lost = [*(() if self._records else self._in_flight), *self._queue]
+        # Our last words are yet to be said, and tell it.
+        self._spooled_ns = complete_ns
         self._queue.clear()
         self._queue_bytes = 0
         self._in_flight.clear()
@@ -233,7 +238,9 @@ class LogPublisher:
                 if self._in_flight:
                     return
                 self._drop(spool, [record])
-                if entry is not None:
+                if entry is None:
+                    self.on_unreadable()
+                else:
                     self._count(entry, False)
                 continue
             if not entry.kept:

@@ -127,11 +127,6 @@ class PricePublisher:
         state.encode = encode
         state.version = None
 
-    def forget(self, subject: str) -> None:
-        """Drop what is kept for *subject*; nobody writes it any more."""
-        self._states.pop(subject, None)
-        self._dirty.pop(subject, None)
-
     def republish_all(self) -> None:
         """Have every subject's newest state sent again: the stream may be empty."""
         self._sent.give_up()
@@ -239,7 +234,7 @@ class PricePublisher:
 
     def _due(self) -> list[tuple[_State, Version | None]]:
         """Return what is noted: first what has a number, as it was numbered."""
-        noted = [self._states[s] for s in self._dirty if s in self._states]
+        noted = [self._states[subject] for subject in self._dirty]
         known = [state for state in noted if self._numbered(state)]
         known.sort(key=lambda state: state.version or (0, 0))
         unknown = [state for state in noted if not self._numbered(state)]
