@@ -397,7 +397,7 @@ def _options(bus: Bus, settings: ServiceSettings, name: str) -> dict[str, Any]:
         "max_outstanding_pings": 2,
         "drain_timeout": 2,
         # For so long a publish waits for a server that reads no more.
-        "flush_timeout": 2.0,
+        "flush_timeout": 1.0,
         "disconnected_cb": bus._on_disconnect,
         "reconnected_cb": bus._on_reconnect,
         "error_cb": bus._on_error,

@@ -104,19 +104,19 @@ async def test_as_the_client_is_its_cancellation_is_forgotten(
     assert not await cancelled(tmp_path)
 
 
-async def test_prices_never_wait_for_a_stuck_server(tmp_path: Path) -> None:
+async def test_prices_do_not_wait_long_for_a_stuck_server(tmp_path: Path) -> None:
     async with stuck(tmp_path) as (bus, _):
         publisher = PricePublisher(bus)
         running = asyncio.create_task(publisher.run())
         await asyncio.sleep(0)
-        # One that waited would do so for two seconds each.
+        # If each of them waited, it would be hours.
         async with asyncio.timeout(30):
             for number in range(MANY):
                 await publisher.publish(f"prices.us.S{number % 500}", lambda _: PAYLOAD)
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         assert bus.connected
-        assert bus.nc.pending_data_size < 2 << 20
+        assert bus.nc.pending_data_size < 3 << 20
         assert publisher.unconfirmed > 0
 
         await bus.nc.force_reconnect()

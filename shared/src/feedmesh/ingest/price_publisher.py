@@ -26,6 +26,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.errors import Error as NatsError
 
 from feedmesh.bus import Bus
@@ -40,9 +41,9 @@ __all__ = ["Encode", "PricePublisher"]
 logger = logging.getLogger(__name__)
 
 _WINDOW = 32_768
-# Bytes that the client keeps for a server that does not read; at twice as many, every
-# publish would wait.
-_UNREAD = 1 << 20
+# With more bytes unsent, a publish waits for the server to read, but not for long.
+# Where there still are more, it does not read.
+_UNREAD = DEFAULT_PENDING_SIZE
 _SWEEP_SECONDS = 0.25
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_SWEEPS = 8
@@ -224,12 +225,12 @@ class PricePublisher:
         return True
 
     def _full(self) -> bool:
-        """Whether nothing can be sent now without waiting."""
+        """Whether what is sent now would wait."""
         bus = self._bus
         return (
             self._sent.waiting >= _WINDOW
             or not bus.connected
-            or bus.nc.pending_data_size >= _UNREAD
+            or bus.nc.pending_data_size > _UNREAD
         )
 
     def _due(self) -> list[tuple[_State, Version | None]]:
