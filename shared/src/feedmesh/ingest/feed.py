@@ -247,12 +247,14 @@ class Link:
                 finally:
                     tend.cancel()
         except FeedError as error:
-            return error
+            return _bare(error)
         except BaseExceptionGroup as errors:
             found, other = errors.split(FeedError)
             if found is None or other is not None:
                 raise
-            return _first(found)
+            # Each group is held by frames that its own traceback holds.
+            errors.__traceback__ = found.__traceback__ = None
+            return _bare(_first(found))
         finally:
             self._wire = None
             self._alive = self._logged_in = False
@@ -372,4 +374,14 @@ def _first(group: BaseExceptionGroup[FeedError]) -> FeedError:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, FeedError)
+    return error
+
+
+def _bare(error: FeedError) -> FeedError:
+    """
+    Return *error* without frames, and with them the connection, which they would hold.
+
+    A connection takes 200 KiB, and may wait for hours until the collector finds it.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
