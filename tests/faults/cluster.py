@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,10 +20,7 @@ from feedmesh.errors import BusError
 from feedmesh.settings import ServiceSettings
 from feedmesh.stored import read_from
 from feedmesh.streams import NEWS, ensure_streams
-from launcher.cluster import Node, node_config, urls
-
-
-_SERVER = str(Path(sys.executable).parent / "nats-server")
+from launcher.cluster import Node, node_config, serve, urls
 
 
 class ClusterNode:
@@ -58,7 +54,7 @@ class ClusterNode:
 
     async def start(self) -> None:
         """Start it, without waiting for anything."""
-        command = (*self._prefix, _SERVER, "--config", str(self._config))
+        command = (*self._prefix, *serve(self._config))
         self._process = await create_subprocess_exec(
             *command, stdout=DEVNULL, stderr=DEVNULL
         )

@@ -44,9 +44,12 @@ _WINDOW = 32_768
 # With more bytes unsent, a publish waits for the server to read, but not for long.
 # Where there still are more, it does not read.
 _UNREAD = DEFAULT_PENDING_SIZE
-_SWEEP_SECONDS = 0.25
+_ECHO_SECONDS = 0.05
+# Of what came before the oldest of so many echoes, nothing is left in the server.
+_ECHOES = 3
+_ECHOES_A_TICK = 5
 # After which a confirmation is overdue: 2 s.
-_CONFIRM_SWEEPS = 8
+_CONFIRM_TICKS = 8
 # Messages that are kept to be sent again as they were.
 _KEPT = 8_192
 # Resends between two turns of the event loop.
@@ -86,12 +89,12 @@ class PricePublisher:
         # The last messages that were sent, with their subjects.
         self._kept: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
         self._published = 0
-        # How many that were when the last echo was sent that was heard, and the one
-        # before: what came after that may still have lain in the server.
-        self._echoes = (0, 0)
+        # How many that were when the last echoes were sent that were heard.
+        self._echoes = deque([0], maxlen=_ECHOES)
+        self._quiet = 0
         self._inbox = bus.nc.new_inbox()
         self._echo = f"{self._inbox}.echo"
-        self._sent = Confirmations(self._inbox, _CONFIRM_SWEEPS)
+        self._sent = Confirmations(self._inbox, _CONFIRM_TICKS)
         # Which of the bus's connections has all that was due; None while not running.
         self._connection: int | None = None
         self._wake = asyncio.Event()
@@ -171,11 +174,13 @@ class PricePublisher:
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(_SWEEP_SECONDS):
+            async with asyncio.timeout(_ECHO_SECONDS):
                 await self._wake.wait()
                 self._wake.clear()
         except TimeoutError:
-            self._note(self._sent.tick())
+            self._quiet += 1
+            if self._quiet % _ECHOES_A_TICK == 0:
+                self._note(self._sent.tick())
             with contextlib.suppress(BusError):
                 await self._bus.publish(self._echo, b"%d" % self._published)
 
@@ -185,7 +190,7 @@ class PricePublisher:
             return
         connection = self._bus.nc.stats["reconnects"]
         if connection != (first if self._connection is None else self._connection):
-            unsure = min(self._sent.waiting, self._published - self._echoes[1])
+            unsure = min(self._sent.waiting, self._published - self._echoes[0])
             self.republish_all()
             await self._replay(unsure)
         while self._dirty:
@@ -274,6 +279,6 @@ class PricePublisher:
         for raw, data, _ in answers:
             subject = raw.decode()
             if subject == self._echo:
-                self._echoes = (int(data), self._echoes[0])
+                self._echoes.append(int(data))
             elif missing := self._sent.answered(subject, data):
                 self._note(missing)
