@@ -362,6 +362,7 @@ async def test_a_leader_that_was_paused_is_fenced(nodes: Nodes, tmp_path: Path) 
             "writes_of_one_that_learns_it_late": 0,
             "lost": 0,
             "duplicated": 0,
+            "out_of_order": 0,
             "unaccounted_events": 0,
         },
         at_least={"control_writes_without_the_fence": 1},
