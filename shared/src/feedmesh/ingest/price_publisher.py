@@ -5,9 +5,9 @@ A plain publish is fast but unconfirmed; a confirmed one waits. Here every publi
 carries a reply subject below one shared inbox, and the confirmations are counted as
 they come in (:mod:`feedmesh.ingest.confirmations`). What is not confirmed in time is
 sent again, with the symbol's newest state, because an older one would be of no use.
-The live path never waits: when the window of unconfirmed publishes is full, or NATS is
-away, or its server reads no more, the symbol is only noted, and its newest state is
-sent later.
+The live path does not wait: when the window of unconfirmed publishes is full, or NATS
+is away, or its server has read nothing for a second, the symbol is only noted, and its
+newest state is sent later.
 
 A state gets its version when it is first sent, so the numbers on the wire have no holes
 (:mod:`feedmesh.messages`). When NATS comes back, what had a version goes out before
