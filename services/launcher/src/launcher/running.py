@@ -93,6 +93,9 @@ class _Terminal(Printer):  # type: ignore[misc] # honcho has no types
             except OSError:
                 self._closed = True
                 signal.raise_signal(signal.SIGTERM)
+            except RuntimeError:
+                # Ctrl+C came in the middle of a line, and is to be told in another.
+                pass
 
 
 class _Manager(Manager):  # type: ignore[misc] # honcho has no types
