@@ -42,7 +42,7 @@ class Process:
     def __init__(self, bus: Bus, folder: Path) -> None:
         self._bus = bus
         self.registry = CollectorRegistry()
-        self._handler = LsIngest(
+        self.handler = LsIngest(
             PricePublisher(bus),
             DeadLetters(bus, "ingest-ls"),
             IngestMetrics(self.registry, "ls"),
@@ -52,7 +52,7 @@ class Process:
 
     @asynccontextmanager
     async def term(self, claim: Claim) -> AsyncIterator[LogPublisher]:
-        handler = self._handler
+        handler = self.handler
         log = LogPublisher(
             self._bus,
             claim,
@@ -82,7 +82,7 @@ class Process:
     async def receive(self, *keys: str) -> None:
         for key in keys:
             frame = json.dumps(news_frame(key)).encode()
-            await self._handler.handle("news", frame, now_ns())
+            await self.handler.handle("news", frame, now_ns())
 
 
 async def stored(bus: Bus) -> list[str]:
@@ -162,3 +162,22 @@ async def test_the_leader_is_only_asked_to_take_what_is_missing(
             asked.append(await asked_of_the_leader(bus, spool, known))
 
     assert asked == [0, 2, 4]
+
+
+async def test_a_record_that_makes_no_sense_is_not_offered(
+    bus: Bus, tmp_path: Path
+) -> None:
+    """Whoever is offered it could never say that it is stored."""
+    process = Process(bus, tmp_path)
+    with closing(process.spools):
+        assert process.handler.has_stored(b"nonsense")
+        assert process.spools.left.append(b"nonsense")
+        job = hand_over(
+            bus, "ls", lambda: process.spools.left, process.handler.has_stored
+        )
+        task = asyncio.create_task(job)
+        async with asyncio.timeout(10):
+            while process.spools.left:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])

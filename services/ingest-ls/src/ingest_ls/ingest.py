@@ -140,7 +140,11 @@ class LsIngest:
         return message_id.removeprefix(f"{FEED}.") in self._in_stream
 
     def has_stored(self, record: bytes) -> bool:
-        """Return whether the stream has all that *record* of a spool holds."""
+        """
+        Return whether the stream is known to have what *record* of a spool holds.
+
+        It has all of one that makes no sense, which would be offered for ever.
+        """
         try:
             return self.is_stored(unpack(record, bytes).message_id)
         except ValueError:

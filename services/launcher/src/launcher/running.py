@@ -94,7 +94,7 @@ class _Terminal(Printer):  # type: ignore[misc] # honcho has no types
                 self._closed = True
                 signal.raise_signal(signal.SIGTERM)
             except RuntimeError:
-                # Ctrl+C came in the middle of a line, and is to be told in another.
+                # Ctrl+C came in the middle of a line; what is said of it is left out.
                 pass
 
 

@@ -124,8 +124,8 @@ class GapKeeper:
         if before is not None:
             # Another has led since, and was connected: of what began for us alone,
             # nothing was missed.
-            ended = {id: g for id, g in self._waiting.items() if g.until is not None}
-            self._waiting = ended
+            waiting = self._waiting.items()
+            self._waiting = {name: gap for name, gap in waiting if gap.until}
         # What we had no time to tell when we led before holds still.
         known = self._open | self._waiting
         found_open = [gap for gap in known.values() if gap.until is None]
