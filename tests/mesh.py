@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,18 +179,57 @@ class Mesh:
         await asyncio.gather(*self._listening, return_exceptions=True)
 
 
-def free_block(size: int = 8) -> int:
-    """Return the first of *size* ports in a row that are free now."""
-    while True:
-        base = random.randrange(20_000, 30_000)
-        with ExitStack() as stack:
+class _Ports:
+    """
+    A range of ports that no other test process hands out.
+
+    A free port can be another's before it is used. So each process takes a range to
+    itself, whose first port it holds, and hands out the others in turn.
+    """
+
+    def __init__(self) -> None:
+        for base in random.sample(range(20_000, 30_000, 250), 40):
+            with contextlib.suppress(OSError):
+                self._held = _bound(base)
+                break
+        else:
+            raise RuntimeError("no ports are left for this process")
+        self._range = range(base + 1, base + 250)
+        self._next = self._range.start
+
+    def block(self, size: int) -> int:
+        for _ in self._range:
+            if self._next + size > self._range.stop:
+                self._next = self._range.start
+            base = self._next
             try:
-                for port in range(base, base + size):
-                    probe = stack.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", port))
+                with ExitStack() as stack:
+                    for port in range(base, base + size):
+                        stack.enter_context(_bound(port))
             except OSError:
+                self._next += 1
                 continue
+            self._next += size
             return base
+        raise RuntimeError(f"no {size} ports in a row are free")
+
+
+def _bound(port: int) -> socket.socket:
+    it = socket.socket()
+    try:
+        it.bind(("127.0.0.1", port))
+    except OSError:
+        it.close()
+        raise
+    return it
+
+
+_ports = cache(_Ports)
+
+
+def free_block(size: int = 8) -> int:
+    """Return the first of *size* ports in a row, for the caller alone."""
+    return _ports().block(size)
 
 
 async def start_simulator(stack: AsyncExitStack, *arguments: str) -> Simulator:

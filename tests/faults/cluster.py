@@ -17,6 +17,7 @@ from processes import plain_http
 
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.errors import BusError
+from feedmesh.ingest.epoch import Claim, claim_epoch
 from feedmesh.settings import ServiceSettings
 from feedmesh.stored import read_from
 from feedmesh.streams import NEWS, ensure_streams
@@ -147,6 +148,16 @@ async def make_streams(bus: Bus, replicas: int, seconds: float = 60.0) -> None:
                 await asyncio.sleep(0.1)
             else:
                 return
+
+
+async def claim(bus: Bus, feed: str, seconds: float = 60.0) -> Claim:
+    """Take over the writing for *feed*, as soon as the stream answers."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await claim_epoch(bus, feed)
+            except BusError:
+                await asyncio.sleep(0.1)
 
 
 async def stored_news(bus: Bus, seconds: float = 60.0) -> list[str]:

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faults.cluster import make_cluster, plan_nodes, stored_news
+from faults.cluster import claim, make_cluster, plan_nodes, stored_news
 from faults.naive import NaiveWriter
 from faults.namespaces import network
 from faults.results import FULL, record
 
 from feedmesh import subjects
-from feedmesh.ingest.epoch import claim_epoch
 from feedmesh.ingest.log_entry import LogEntry, LogMessage
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
@@ -78,7 +77,7 @@ async def test_a_leader_that_is_cut_off_costs_no_news(tmp_path: Path) -> None:
         try:
             await cluster.start()
             async with cluster.bus() as bus:
-                publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+                publisher = LogPublisher(bus, await claim(bus, "ls"))
                 publisher.on_stored = lambda item, new: acknowledged.append(
                     item.messages[0].encode().decode()
                 )

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from faults.cluster import Cluster, make_cluster, plan_nodes, stored_news
+from faults.cluster import Cluster, claim, make_cluster, plan_nodes, stored_news
 from faults.power import PowerDisk, power_disk
 from faults.results import record, scaled
 
 from feedmesh import subjects
-from feedmesh.ingest.epoch import claim_epoch
 from feedmesh.ingest.log_entry import LogEntry, LogMessage
 from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.streams import NEWS
@@ -114,7 +113,7 @@ async def write_until_cut(
     acknowledged: set[str],
 ) -> None:
     async with cluster.bus() as bus:
-        publisher = LogPublisher(bus, await claim_epoch(bus, "ls"))
+        publisher = LogPublisher(bus, await claim(bus, "ls"))
         publisher.on_stored = lambda item, new: acknowledged.add(id_of(item))
         publishing = asyncio.create_task(publisher.run())
         enough = len(acknowledged) + CONFIRMED_A_CUT

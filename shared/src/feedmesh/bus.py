@@ -13,7 +13,8 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from feedmesh.settings import ServiceSettings
 from feedmesh.tracing import Tracer
 
 
-__all__ = ["Bus", "BusState", "connect_bus"]
+__all__ = ["Bus", "BusState", "OpenBus", "connect_bus", "second_bus"]
 
 logger = logging.getLogger(__name__)
 
@@ -325,6 +326,10 @@ class Bus:
         return min(pool, key=unwanted), next(self._pauses)
 
 
+OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
+"""Opens a connection for as long as the context is open."""
+
+
 @asynccontextmanager
 async def connect_bus(
     settings: ServiceSettings, name: str, *, apart_from: Bus | None = None
@@ -356,6 +361,13 @@ async def connect_bus(
         await _leave(bus)
         if bus.tracer is not None:
             await bus.tracer.close()
+
+
+def second_bus(settings: ServiceSettings, name: str, bus: Bus) -> OpenBus | None:
+    """Return what connects to another server than that of *bus*; None without one."""
+    if len(settings.nats_url) < 2:
+        return None
+    return partial(connect_bus, settings, f"{name}-second", apart_from=bus)
 
 
 async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:

@@ -17,6 +17,7 @@ from nats_process import NatsProcess, open_bus
 
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.fast_lane import LaneMessage
+from feedmesh.ingest.price_line import PriceLine
 from feedmesh.ingest.price_publisher import Encode, PricePublisher
 from feedmesh.messages import Version
 from feedmesh.settings import ServiceSettings
@@ -179,7 +180,7 @@ async def test_a_gap_in_a_batch_costs_nothing(bus: Bus, reader: Reader) -> None:
         for number in range(100):
             await publisher.publish(f"prices.us.S{number}", says("before"))
         # As if the server had dropped one.
-        assert publisher._sent.reply("prices.us.S0").endswith("$FI")
+        assert publisher._line.sent.reply("prices.us.S0").endswith("$FI")
         for number in range(100, 200):
             await publisher.publish(f"prices.us.S{number}", says("after"))
         await settled(publisher, 200)
@@ -388,16 +389,16 @@ async def test_without_the_last_messages_some_are_missed(tmp_path: Path) -> None
 class Unheard(PricePublisher):
     """Has heard nothing that the server said, and so does not know what it has done."""
 
-    def _answered(self, answers: Sequence[LaneMessage]) -> None:
+    def _answered(self, line: PriceLine, answers: Sequence[LaneMessage]) -> None:
         return
 
 
 class Unconfirmed(PricePublisher):
     """Hears no confirmation of the stream, as while its servers elect a leader."""
 
-    def _answered(self, answers: Sequence[LaneMessage]) -> None:
-        echoes = [answer for answer in answers if answer[0] == self._echo.encode()]
-        super()._answered(echoes)
+    def _answered(self, line: PriceLine, answers: Sequence[LaneMessage]) -> None:
+        echoes = [answer for answer in answers if answer[0] == line.echo.encode()]
+        super()._answered(line, echoes)
 
 
 async def share_resent(publisher: PricePublisher, bus: Bus) -> float:
@@ -413,7 +414,8 @@ async def share_resent(publisher: PricePublisher, bus: Bus) -> float:
     transport = bus.nc._transport
     assert transport is not None
     transport.close()  # type: ignore[no-untyped-call] # it has no types
-    await until(lambda: bus.connected and publisher._connection == 1)
+    again = (id(publisher._line), 1)
+    await until(lambda: bus.connected and publisher._connection == again)
     task.cancel()
     await asyncio.wait([task])
     return publisher.resent / count

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,7 +32,7 @@ from edge.prices.tape import PriceTape
 from edge.rest.freshness import GRACE_SECONDS, Freshness
 from edge.settings import Settings
 from edge.status_board import StatusBoard
-from feedmesh.bus import Bus, connect_bus
+from feedmesh.bus import Bus, connect_bus, second_bus
 from feedmesh.demand import DemandAnnouncer
 from feedmesh.doctor import StreamGate
 from feedmesh.metrics import BusMetrics
@@ -139,7 +138,7 @@ class _Edge:
         # The announcer asks the hub, and the hub wakes the announcer.
         self._announcer = DemandAnnouncer(bus, name, lambda: self.parts.hub.symbols)
         hub = PriceHub(cache, flusher, metrics, self._announcer.changed)
-        self._lines = PriceLines(bus, _second(settings, bus, name))
+        self._lines = PriceLines(bus, second_bus(settings, f"edge-{name}", bus))
         self._bridge = PriceBridge(self._lines, cache, tape, hub, metrics)
         self.parts = EdgeParts(
             settings=settings,
@@ -225,15 +224,6 @@ class _Edge:
             metrics.feed_heard.labels(feed).set(heard)
         metrics.cached.set(len(self.parts.cache))
         metrics.price_servers.set(self._lines.servers)
-
-
-def _second(
-    settings: Settings, bus: Bus, name: str
-) -> Callable[[], AbstractAsyncContextManager[Bus]] | None:
-    """Return what opens a connection to another server than that of *bus*."""
-    if len(settings.nats_url) < 2:
-        return None
-    return partial(connect_bus, settings, f"edge-{name}-second", apart_from=bus)
 
 
 def _address(name: tuple[str, int]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from feedmesh.bus import Bus
+from feedmesh.bus import Bus, second_bus
 from feedmesh.clock import now_ns
 from feedmesh.demand import DemandListener
 from feedmesh.doctor import StreamGate
@@ -132,11 +132,15 @@ class Replica:
 
     def jobs(self) -> dict[str, Job]:
         """Return what runs whether we lead or not."""
-        return {
+        jobs: dict[str, Job] = {
             "demand": self._demand.run,
             "show": self._show,
             "streams": self._streams.run,
         }
+        second = second_bus(self._settings, "ingest-fmp", self._bus)
+        if second is not None:
+            jobs["second"] = partial(self._publisher.keep, second)
+        return jobs
 
     async def take_turns(self, stop: asyncio.Event) -> None:
         """Stand by and lead until *stop* is set."""

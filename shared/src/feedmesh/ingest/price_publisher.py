@@ -16,23 +16,23 @@ was, of which nobody knows whether the server before had passed it on: whoever w
 connected to another server all the time misses none. What came before an echo, the
 server has passed on: to wait for the stream's word, which may be electing a leader,
 would send seconds of prices again, and keep new ones waiting.
+
+With a second connection, to another server, all of that goes on there at once when the
+first one breaks, or when its server has echoed nothing for a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from nats.aio.client import DEFAULT_PENDING_SIZE
 from nats.errors import Error as NatsError
 
-from feedmesh.bus import Bus
-from feedmesh.errors import BusError
+from feedmesh.bus import Bus, OpenBus
 from feedmesh.fast_lane import LaneMessage
-from feedmesh.ingest.confirmations import Confirmations
+from feedmesh.ingest.price_line import PriceLine
 from feedmesh.messages import Version
 
 
@@ -41,13 +41,14 @@ __all__ = ["Encode", "PricePublisher"]
 logger = logging.getLogger(__name__)
 
 _WINDOW = 32_768
-# With more bytes unsent, a publish waits for the server to read, but not for long.
-# Where there still are more, it does not read.
-_UNREAD = DEFAULT_PENDING_SIZE
 _ECHO_SECONDS = 0.05
 # Of what came before the oldest of so many echoes, nothing is left in the server.
 _ECHOES = 3
 _ECHOES_A_TICK = 5
+# Whose server owes more echoes is left, for one that owes fewer: 1 s and 0.2 s.
+_STUCK, _ALIVE = 20, 4
+# After which nothing old is under way any more: 1 s.
+_SETTLED = 20
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_TICKS = 8
 # Messages that are kept to be sent again as they were.
@@ -81,7 +82,8 @@ class PricePublisher:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+        self._line = PriceLine(bus, _CONFIRM_TICKS)
+        self._lines = [self._line]
         self._epoch = 0
         self._seq = 0
         self._states: dict[str, _State] = {}
@@ -92,24 +94,24 @@ class PricePublisher:
         # How many that were when the last echoes were sent that were heard.
         self._echoes = deque([0], maxlen=_ECHOES)
         self._quiet = 0
-        self._inbox = bus.nc.new_inbox()
-        self._echo = f"{self._inbox}.echo"
-        self._sent = Confirmations(self._inbox, _CONFIRM_TICKS)
-        # Which of the bus's connections has all that was due; None while not running.
-        self._connection: int | None = None
+        # In how many echoes the newest states go out once more.
+        self._unsettled = 0
+        # Which connection has all that was due; None while not running.
+        self._connection: tuple[int, int] | None = None
         self._wake = asyncio.Event()
         self.resent = 0
         bus.on_doubt(self._wake.set)
+        bus.on_lost(self._wake.set)
 
     @property
     def confirmed(self) -> int:
         """How many publishes the stream confirmed."""
-        return self._sent.confirmed
+        return sum(line.sent.confirmed for line in self._lines)
 
     @property
     def unconfirmed(self) -> int:
         """How many publishes wait for their confirmation, or to be sent at all."""
-        return self._sent.waiting + len(self._dirty)
+        return self._line.sent.waiting + len(self._dirty)
 
     def begin(self, epoch: int) -> None:
         """
@@ -133,8 +135,8 @@ class PricePublisher:
 
     def republish_all(self) -> None:
         """Have every subject's newest state sent again: the stream may be empty."""
-        self._sent.give_up()
-        self._dirty.update(dict.fromkeys(self._states))
+        self._line.sent.give_up()
+        self._note(self._states)
         self._wake.set()
 
     async def publish(self, subject: str, encode: Encode) -> None:
@@ -149,7 +151,7 @@ class PricePublisher:
             state = self._states[subject] = _State(subject)
         state.encode = encode
         state.version = None
-        if self._connection != self._bus.nc.stats["reconnects"] or self._full():
+        if self._connection != self._line.connection or self._full():
             self._dirty[subject] = None
             return
         if self._dirty:
@@ -157,20 +159,27 @@ class PricePublisher:
             self._dirty.pop(subject, None)
         await self._send(state)
 
+    async def keep(self, second: OpenBus) -> None:
+        """Have what *second* opens to go on with when the first breaks, for ever."""
+        async with second() as bus:
+            line = PriceLine(bus, _CONFIRM_TICKS)
+            bus.on_doubt(self._wake.set)
+            bus.on_lost(self._wake.set)
+            async with line.heard(self._answered):
+                self._lines.append(line)
+                await asyncio.Event().wait()
+
     async def run(self) -> None:
         """Count confirmations and resend what lacks one, for ever."""
-        nc = self._bus.nc
-        lane = await nc.open_lane(f"{self._inbox}.>", self._answered)
-        first = nc.stats["reconnects"]
-        try:
-            while True:
-                await self._catch_up(first)
-                await self._pause()
-        finally:
-            self._connection = None
-            self._note(self._sent.give_up())
-            with contextlib.suppress(NatsError):
-                await nc.close_lane(lane)
+        async with self._lines[0].heard(self._answered):
+            first = self._line.connection
+            try:
+                while True:
+                    await self._catch_up(first)
+                    await self._pause()
+            finally:
+                self._connection = None
+                self._note(self._line.sent.give_up())
 
     async def _pause(self) -> None:
         try:
@@ -180,27 +189,53 @@ class PricePublisher:
         except TimeoutError:
             self._quiet += 1
             if self._quiet % _ECHOES_A_TICK == 0:
-                self._note(self._sent.tick())
-            with contextlib.suppress(BusError):
-                await self._bus.publish(self._echo, b"%d" % self._published)
+                self._note(self._line.sent.tick())
+            self._settle()
+            for line in self._lines:
+                published = b"%d" % self._published if line is self._line else b""
+                await line.ask(published)
 
-    async def _catch_up(self, first: int) -> None:
+    def _settle(self) -> None:
+        """
+        Send the newest states once more when a change of servers is over.
+
+        What the one before had passed on may come to the stream after what is newer,
+        and would be the last there.
+        """
+        if self._unsettled:
+            self._unsettled -= 1
+            if not self._unsettled:
+                self._note(self._states)
+
+    async def _catch_up(self, first: tuple[int, int]) -> None:
         """Send what is due; only then may what is new go out by itself."""
-        if not self._bus.connected:
+        line = self._choose()
+        if not line.bus.connected:
             return
-        connection = self._bus.nc.stats["reconnects"]
+        connection = line.connection
         if connection != (first if self._connection is None else self._connection):
-            unsure = min(self._sent.waiting, self._published - self._echoes[0])
+            waiting = self._line.sent.waiting
+            unsure = min(waiting, self._published - self._echoes[0])
             self.republish_all()
+            self._line = line
+            self._unsettled = _SETTLED
             await self._replay(unsure)
         while self._dirty:
             if not await self._resend():
                 return
         self._connection = connection
-        unended = self._sent.unended()
+        unended = line.sent.unended()
         if unended is not None:
             self._note([unended])
             await self._resend()
+
+    def _choose(self) -> PriceLine:
+        """Return the line to go on with: the same one, unless it is dead or stuck."""
+        if self._line.silence > _STUCK:
+            best = min(self._lines, key=lambda line: line.silence)
+            if best.silence <= _ALIVE:
+                return best
+        return self._line
 
     async def _replay(self, count: int) -> None:
         """Send the last *count* messages again, as they were."""
@@ -231,12 +266,7 @@ class PricePublisher:
 
     def _full(self) -> bool:
         """Whether what is sent now would wait."""
-        bus = self._bus
-        return (
-            self._sent.waiting >= _WINDOW
-            or not bus.connected
-            or bus.nc.pending_data_size > _UNREAD
-        )
+        return self._line.sent.waiting >= _WINDOW or self._line.full
 
     def _due(self) -> list[tuple[_State, Version | None]]:
         """Return what is noted: first what has a number, as it was numbered."""
@@ -268,17 +298,26 @@ class PricePublisher:
     async def _publish(self, subject: str, payload: bytes) -> bool:
         try:
             # Past the bus, which would look once more whether there is a connection.
-            await self._bus.nc.publish(subject, payload, self._sent.reply(subject))
+            line = self._line
+            await line.bus.nc.publish(subject, payload, line.sent.reply(subject))
         except NatsError:
             return False
         self._kept.append((subject, payload))
         self._published += 1
         return True
 
-    def _answered(self, answers: Sequence[LaneMessage]) -> None:
+    def _answered(self, line: PriceLine, answers: Sequence[LaneMessage]) -> None:
         for raw, data, _ in answers:
             subject = raw.decode()
-            if subject == self._echo:
-                self._echoes.append(int(data))
-            elif missing := self._sent.answered(subject, data):
+            if subject == line.echo:
+                self._echoed(line, data)
+            elif missing := line.sent.answered(subject, data):
                 self._note(missing)
+
+    def _echoed(self, line: PriceLine, data: bytes) -> None:
+        if line.unheard > _STUCK:
+            # What lay in it until now was passed on.
+            self._unsettled = _SETTLED
+        line.unheard = 0
+        if data:
+            self._echoes.append(int(data))

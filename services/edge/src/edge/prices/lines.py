@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 
 from feedmesh import subjects
-from feedmesh.bus import Bus
+from feedmesh.bus import Bus, OpenBus
 from feedmesh.fast_lane import Lane, LaneMessage
 
 
@@ -69,7 +69,7 @@ class PriceLines:
     def __init__(
         self,
         bus: Bus,
-        second: Callable[[], AbstractAsyncContextManager[Bus]] | None = None,
+        second: OpenBus | None = None,
     ) -> None:
         self._second = second
         self._active = _Line(bus)
