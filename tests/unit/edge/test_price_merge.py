@@ -332,3 +332,44 @@ def test_the_writer_of_one_feed_replaces_none_of_another() -> None:
     edge = Edge()
 
     assert edge.merge.live(Update("C", "other", (1, 1), b"{}")).new
+
+
+def of_both_ways(versions: list[tuple[int, int]]) -> list[object]:
+    """Return what one by one, and together, is made of updates of *versions*."""
+    ends: list[object] = []
+    for together in (False, True):
+        world = World()
+        updates = [update(SYMBOLS[seq % 3], (epoch, seq)) for epoch, seq in versions]
+        news, lost = [], 0
+        while updates:
+            if together:
+                taken, count = world.merge.live_all(updates)
+                news += taken
+                updates = updates[count:]
+            if updates:
+                merged = world.merge.live(updates[0])
+                news += [updates[0]] if merged.new else []
+                lost += merged.lost
+                updates = updates[1:]
+        newest = world.cache.as_json()
+        ends.append(([each.version for each in news], lost, newest))
+    return ends
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 12)), max_size=40))
+def test_together_they_come_to_the_same_as_one_by_one(
+    versions: list[tuple[int, int]],
+) -> None:
+    one_by_one, together = of_both_ways(versions)
+
+    assert one_by_one == together
+
+
+def test_what_came_over_another_connection_is_passed_over_at_once() -> None:
+    world = World()
+    updates = [update("A", (1, seq)) for seq in range(1, 501)]
+    assert world.merge.live_all(updates[:1])[1] == 0  # where the tape begins
+    world.merge.live(updates[0])
+    assert world.merge.live_all(updates[1:])[1] == 499
+
+    assert world.merge.live_all(updates) == ([], 500)

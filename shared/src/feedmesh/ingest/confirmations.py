@@ -159,11 +159,16 @@ class Confirmations:
 
     def give_up(self) -> list[str]:
         """Return all subjects that wait: no answer to them will come any more."""
-        return [
+        missing = [
             subject
-            for name, batch in list(self._batches.items())
-            for subject in self._end(name, batch)
+            for batch in self._batches.values()
+            for subject in batch.sent[batch.stored :]
         ]
+        # Of thousands, each by itself would keep what is new waiting.
+        self._batches.clear()
+        self._open = None
+        self.waiting = 0
+        return missing
 
     def _store(self, batch: _Batch, number: int) -> None:
         # An answer may be late, or claim more than was sent.

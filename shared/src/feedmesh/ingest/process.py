@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -17,9 +16,6 @@ from feedmesh.settings import ServiceSettings
 
 
 __all__ = ["Replicates", "run_replica"]
-
-# New objects after which the collector looks at them.
-_YOUNG = 2_000
 
 
 class Replicates(Protocol):
@@ -50,9 +46,6 @@ async def run_replica(
         stop: Ends it.
         make: Given the connection, and where metrics go.
     """
-    # Connections that ended leave objects that hold one another. Of an ingest that has
-    # little to do, it would take hours until they were as many as for other services.
-    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     registry = CollectorRegistry()
     check: list[Callable[[], str | None]] = [lambda: "starting"]
     readiness = Readiness({"ingest": lambda: check[-1]()})

@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import NamedTuple, Protocol
-
-from nats.aio.msg import Msg
 
 from edge.metrics import EdgeMetrics
 from edge.news.items import Entry, Hole, StoredItem, read_entries
@@ -32,6 +30,7 @@ from feedmesh import subjects
 from feedmesh.bus import Bus
 from feedmesh.canary import NEWS_TYPE
 from feedmesh.errors import BusError
+from feedmesh.fast_lane import LaneMessage
 from feedmesh.stored import StoredMessage, StreamState, read_page, stream_state
 from feedmesh.streams import NEWS
 
@@ -221,11 +220,11 @@ class NewsLog:
     async def run(self, bus: Bus) -> None:
         """Follow the stream for ever; *bus* tells when there is something new."""
 
-        async def heard(_: Msg) -> None:
+        def heard(_: Sequence[LaneMessage]) -> None:
             self._wake.set()
 
         bus.on_doubt(self._doubt)
-        await bus.nc.subscribe(subjects.ALL_NEWS_ITEMS, cb=heard)
+        await bus.nc.open_lane(subjects.ALL_NEWS_ITEMS, heard)
         wait = checked = 0.0
         while True:
             woken = await self._woken(wait)

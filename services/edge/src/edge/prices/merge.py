@@ -59,8 +59,8 @@ class PriceMerge:
         """
         Take the first of *updates* as they come over the wire, up to what is odd.
 
-        Nearly always that is all of them, and together they cost a third of what they
-        cost one by one.
+        Nearly always that is all of them, or all have come before, over another
+        connection; together they cost a third of what they cost one by one.
 
         Returns:
             The new values among them, and how many were taken; :meth:`live` takes the
@@ -69,7 +69,7 @@ class PriceMerge:
         if not updates or self._is_over(updates[0]):
             return [], 0
         # The tape only goes on in one epoch.
-        count = self._tape.live_all(updates)
+        count = self._tape.live_all(updates) or self._tape.passed(updates)
         return self._cache.apply_all(updates[:count]), count
 
     def stored(self, update: Update) -> bool:

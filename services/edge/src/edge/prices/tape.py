@@ -98,6 +98,24 @@ class PriceTape:
         reel.end = epoch, last
         return count
 
+    def passed(self, updates: Sequence[Update]) -> int:
+        """Return how many of the first of *updates* are no newer than the end."""
+        source = updates[0].source if updates else ""
+        reel = self._reels.get(source)
+        if reel is None:
+            return 0
+        epoch, last = reel.end
+        count = 0
+        for update in updates:
+            if (
+                update.source != source
+                or update.version[0] != epoch
+                or update.version[1] > last
+            ):
+                break
+            count += 1
+        return count
+
     def settle(self, swept: Iterable[tuple[str, Version]]) -> list[str]:
         """
         Note that the cache has all that the stream held up to a version, by feed.
