@@ -8,9 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nats.aio.msg import Msg
 from websockets.asyncio.client import connect
 
+from feedmesh import subjects
+from feedmesh.bus import Bus
+from feedmesh.fast_lane import LaneMessage
 from feedmesh.messages import decode_head
 
 
@@ -35,15 +37,21 @@ class PriceListener:
         self.newest: dict[str, bytes] = {}
         self._versions: dict[str, tuple[int, int]] = {}
 
-    async def take(self, message: Msg) -> None:
-        head, _ = decode_head(message.data)
+    async def listen(self, bus: Bus) -> None:
+        """Note all that comes from now on, at a cost that does not hold it up."""
+        await bus.nc.open_lane(subjects.ALL_PRICES, self._take)
+
+    def _take(self, messages: Sequence[LaneMessage]) -> None:
         now = asyncio.get_running_loop().time()
-        arrival = Arrival(now, head.version)
-        self.arrivals.append(arrival)
-        self._of_markets.setdefault(message.subject.split(".")[1], []).append(arrival)
-        if head.version >= self._versions.get(message.subject, (0, 0)):
-            self._versions[message.subject] = head.version
-            self.newest[message.subject] = message.data
+        for raw, payload, _ in messages:
+            subject = raw.decode()
+            version = decode_head(payload)[0].version
+            arrival = Arrival(now, version)
+            self.arrivals.append(arrival)
+            self._of_markets.setdefault(subject.split(".")[1], []).append(arrival)
+            if version >= self._versions.get(subject, (0, 0)):
+                self._versions[subject] = version
+                self.newest[subject] = payload
 
     def longest_silence(self, start: float, end: float) -> float:
         """

@@ -95,7 +95,7 @@ async def test_nodes_die_in_turn_and_no_news_is_lost(tmp_path: Path) -> None:
         client = EdgeListener(flow.edge_port, SYMBOLS.split(","))
         # A connection of its own, as an edge has one.
         async with connect_bus(flow.cluster.settings(), "listener") as listener:
-            await listener.nc.subscribe("prices.*.*", cb=prices.take)
+            await prices.listen(listener)
             listening = asyncio.create_task(client.run())
             await flows(flow, prices)
             undisturbed = loop.time()

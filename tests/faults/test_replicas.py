@@ -241,7 +241,7 @@ async def test_prices_of_free_connections_when_the_leader_is_killed(
     async with replicas(
         nodes, tmp_path, "ingest_fmp", *flow, FMP_SYMBOLS=SYMBOLS
     ) as pair:
-        await pair.bus.nc.subscribe("prices.*.*", cb=prices.take)
+        await prices.listen(pair.bus)
         kills: list[float] = []
         for _ in range(KILLS):
             await flowing(prices)

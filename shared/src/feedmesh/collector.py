@@ -19,9 +19,11 @@ from contextlib import asynccontextmanager
 __all__ = ["collecting"]
 
 _SECONDS = 0.1
-# Every so many looks, also at what was seen before: after 2 s, at all after 5 min.
+# Every so many looks, also at what was seen once before: each 2 s.
 _SURVIVORS = 20
-_EVERYTHING = 3_000
+# At everything once so many have survived that, and a quarter of what there is: of a
+# big process that seldom is the case, and it takes long there.
+_LEAST = 2_000
 
 
 @asynccontextmanager
@@ -45,9 +47,15 @@ async def collecting() -> AsyncIterator[None]:
 
 
 async def _collect() -> None:
+    total = survived = 0
     for look in itertools.count(1):
         await asyncio.sleep(_SECONDS)
-        if look % _EVERYTHING == 0:
+        if look % _SURVIVORS:
+            gc.collect(0)
+            continue
+        survived += len(gc.get_objects(generation=1))
+        if survived > max(_LEAST, total // 4):
             gc.collect()
+            total, survived = len(gc.get_objects()), 0
         else:
-            gc.collect(0 if look % _SURVIVORS else 1)
+            gc.collect(1)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -25,14 +25,26 @@ class Ring:
         self.itself = self
 
 
-@contextmanager
-def looks() -> Iterator[list[int]]:
-    """Note at how many new objects each look is."""
-    noted: list[int] = []
+class Looks(list[int]):
+    """
+    At how many new objects each look was.
 
-    def note(phase: str, _: object) -> None:
+    Attributes:
+        whole: How many looks were at everything.
+    """
+
+    whole = 0
+
+
+@contextmanager
+def looks() -> Iterator[Looks]:
+    """Note what the collector looks at."""
+    noted = Looks()
+
+    def note(phase: str, info: Mapping[str, int]) -> None:
         if phase == "start":
             noted.append(len(gc.get_objects(generation=0)))
+            noted.whole += info["generation"] == 2
 
     gc.callbacks.append(note)
     try:
@@ -74,17 +86,33 @@ async def test_by_itself_the_collector_looks_at_all_of_it() -> None:
 async def test_what_refers_to_itself_is_found(
     monkeypatch: pytest.MonkeyPatch, age: int
 ) -> None:
+    """However old it is, once enough others have become as old."""
     monkeypatch.setattr(collector, "_SECONDS", 0.001)
-    monkeypatch.setattr(collector, "_EVERYTHING", 100)
+    others: list[Ring] = []
     async with collector.collecting():
         ring = Ring()
         for generation in range(age):
             gc.collect(generation)
         gone = weakref.ref(ring)
         del ring
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while gone() is not None:
+                others += [Ring() for _ in range(100)]
                 await asyncio.sleep(0.001)
+
+
+async def test_everything_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long where there is much, so only if much of it is new."""
+    monkeypatch.setattr(collector, "_SECONDS", 0.001)
+    async with collector.collecting():
+        kept = [Ring() for _ in range(50_000)]
+        with looks() as noted:
+            for _ in range(100):
+                kept += [Ring() for _ in range(100)]
+                await asyncio.sleep(0.002)
+
+    assert len(noted) > 50
+    assert noted.whole <= 3
 
 
 async def test_afterwards_it_is_as_it_was() -> None:
