@@ -21,8 +21,9 @@ __all__ = ["collecting"]
 _SECONDS = 0.1
 # Every so many looks, also at what was seen once before: each 2 s.
 _SURVIVORS = 20
-# At everything once so many have survived that, and a quarter of what there is: of a
-# big process that seldom is the case, and it takes long there.
+# And at everything, each 10 min, if so many survived that, and a quarter of what there
+# is: of a big process that seldom is the case, and it takes long there.
+_EVERYTHING = 6_000
 _LEAST = 2_000
 
 
@@ -54,7 +55,7 @@ async def _collect() -> None:
             gc.collect(0)
             continue
         survived += len(gc.get_objects(generation=1))
-        if survived > max(_LEAST, total // 4):
+        if look % _EVERYTHING == 0 and survived > max(_LEAST, total // 4):
             gc.collect()
             total, survived = len(gc.get_objects()), 0
         else:

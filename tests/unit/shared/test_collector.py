@@ -88,6 +88,7 @@ async def test_what_refers_to_itself_is_found(
 ) -> None:
     """However old it is, once enough others have become as old."""
     monkeypatch.setattr(collector, "_SECONDS", 0.001)
+    monkeypatch.setattr(collector, "_EVERYTHING", collector._SURVIVORS)
     others: list[Ring] = []
     async with collector.collecting():
         ring = Ring()
@@ -104,6 +105,7 @@ async def test_what_refers_to_itself_is_found(
 async def test_everything_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes long where there is much, so only if much of it is new."""
     monkeypatch.setattr(collector, "_SECONDS", 0.001)
+    monkeypatch.setattr(collector, "_EVERYTHING", collector._SURVIVORS)
     async with collector.collecting():
         kept = [Ring() for _ in range(50_000)]
         with looks() as noted:
