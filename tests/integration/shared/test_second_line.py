@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from faults.cluster import Cluster, ClusterNode, run_cluster
+from mesh import start_simulator
 from nats.aio.msg import Msg
+from processes import plain_http, run_service
 
 from feedmesh.bus import Bus, connect_bus
 from feedmesh.ingest import price_publisher
@@ -213,3 +215,32 @@ async def test_unless_the_newest_is_not_sent_once_more(
     monkeypatch.setattr(PricePublisher, "_settle", lambda self: None)
 
     assert await stored_after_a_hang(tmp_path) == "old"
+
+
+async def servers_of(cluster: Cluster, name: str) -> list[str]:
+    """Return the servers that have a connection whose name begins with *name*."""
+    async with plain_http() as http:
+        found = []
+        for node in cluster.nodes:
+            answer = await http.get(f"{node.plan.monitor_url}/connz")
+            names = [str(each.get("name")) for each in answer.json()["connections"]]
+            found += [node.name for each in names if each.startswith(name)]
+    return found
+
+
+async def test_an_ingest_has_connections_to_two_servers(tmp_path: Path) -> None:
+    async with (
+        run_cluster(tmp_path, sync="2m") as cluster,
+        cluster.bus(),
+        AsyncExitStack() as stack,
+    ):
+        urls = (await start_simulator(stack)).urls
+        env = {"NATS_URL": cluster.url, "OPS_PORT": "0", "FMP_SYMBOLS": "AAPL"} | {
+            f"FMP_{kind.upper()}_URL": urls[f"fmp_{kind}_url"]
+            for kind in ("stocks", "crypto", "forex", "stream")
+        }
+        async with run_service("ingest_fmp", env), asyncio.timeout(20):
+            while len(servers := await servers_of(cluster, "ingest-fmp")) < 2:
+                await asyncio.sleep(0.1)
+
+    assert len(set(servers)) == 2
