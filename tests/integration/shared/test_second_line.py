@@ -118,16 +118,25 @@ async def write(publisher: PricePublisher) -> None:
         await asyncio.sleep(0.001)
 
 
+@asynccontextmanager
+async def writing_to(publisher: PricePublisher) -> AsyncIterator[None]:
+    """Write for a second, and then while the context is open."""
+    task = asyncio.create_task(write(publisher))
+    await asyncio.sleep(1)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def heard_after_a_death(folder: Path, *, second: bool) -> Listener:
     """Kill the server of the first connection; return what was heard for 3 s after."""
     async with publishing(folder, second=second) as it:
-        writing = asyncio.create_task(write(it.publisher))
-        await asyncio.sleep(1)
-        it.know_no_other()
-        await it.node.stop()
-        await asyncio.sleep(3)
-        writing.cancel()
-        await asyncio.wait([writing])
+        async with writing_to(it.publisher):
+            it.know_no_other()
+            await it.node.stop()
+            await asyncio.sleep(3)
         return it.listener
 
 
@@ -148,16 +157,15 @@ async def test_without_a_second_connection_prices_stop(tmp_path: Path) -> None:
 
 async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
     """Long before the client's pings would tell."""
-    async with publishing(tmp_path, second=True) as it:
-        writing = asyncio.create_task(write(it.publisher))
-        await asyncio.sleep(1)
-        async with it.node.paused():
-            await asyncio.sleep(3)
-            before = it.listener.numbers[-1]
-            await asyncio.sleep(0.5)
-            assert it.listener.numbers[-1] > before
-        writing.cancel()
-        await asyncio.wait([writing])
+    async with (
+        publishing(tmp_path, second=True) as it,
+        writing_to(it.publisher),
+        it.node.paused(),
+    ):
+        await asyncio.sleep(3)
+        before = it.listener.numbers[-1]
+        await asyncio.sleep(0.5)
+        assert it.listener.numbers[-1] > before
 
     assert it.listener.missed == 0
 
@@ -167,16 +175,15 @@ async def test_without_echoes_it_is_not(
 ) -> None:
     """The negative control."""
     monkeypatch.setattr(price_publisher, "_STUCK", 10**6)
-    async with publishing(tmp_path, second=True) as it:
-        writing = asyncio.create_task(write(it.publisher))
-        await asyncio.sleep(1)
-        async with it.node.paused():
-            await asyncio.sleep(0.5)
-            before = it.listener.numbers[-1]
-            await asyncio.sleep(3)
-            assert it.listener.numbers[-1] == before
-        writing.cancel()
-        await asyncio.wait([writing])
+    async with (
+        publishing(tmp_path, second=True) as it,
+        writing_to(it.publisher),
+        it.node.paused(),
+    ):
+        await asyncio.sleep(0.5)
+        before = it.listener.numbers[-1]
+        await asyncio.sleep(3)
+        assert it.listener.numbers[-1] == before
 
 
 async def stored_after_a_hang(folder: Path) -> str:

@@ -82,7 +82,8 @@ class PricePublisher:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self._line = PriceLine(bus, _CONFIRM_TICKS)
+        self._wake = asyncio.Event()
+        self._line = self._over(bus)
         self._lines = [self._line]
         self._epoch = 0
         self._seq = 0
@@ -98,10 +99,7 @@ class PricePublisher:
         self._unsettled = 0
         # Which connection has all that was due; None while not running.
         self._connection: tuple[int, int] | None = None
-        self._wake = asyncio.Event()
         self.resent = 0
-        bus.on_doubt(self._wake.set)
-        bus.on_lost(self._wake.set)
 
     @property
     def confirmed(self) -> int:
@@ -162,12 +160,15 @@ class PricePublisher:
     async def keep(self, second: OpenBus) -> None:
         """Have what *second* opens to go on with when the first breaks, for ever."""
         async with second() as bus:
-            line = PriceLine(bus, _CONFIRM_TICKS)
-            bus.on_doubt(self._wake.set)
-            bus.on_lost(self._wake.set)
+            line = self._over(bus)
             async with line.heard(self._answered):
                 self._lines.append(line)
                 await asyncio.Event().wait()
+
+    def _over(self, bus: Bus) -> PriceLine:
+        bus.on_doubt(self._wake.set)
+        bus.on_lost(self._wake.set)
+        return PriceLine(bus, _CONFIRM_TICKS)
 
     async def run(self) -> None:
         """Count confirmations and resend what lacks one, for ever."""

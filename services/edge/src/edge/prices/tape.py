@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 from edge.positions import PricePosition
 from edge.prices.updates import Update
@@ -100,21 +100,16 @@ class PriceTape:
 
     def passed(self, updates: Sequence[Update]) -> int:
         """Return how many of the first of *updates* are no newer than the end."""
-        source = updates[0].source if updates else ""
-        reel = self._reels.get(source)
+        reel = self._reels.get(updates[0].source) if updates else None
         if reel is None:
             return 0
-        epoch, last = reel.end
-        count = 0
-        for update in updates:
-            if (
-                update.source != source
-                or update.version[0] != epoch
-                or update.version[1] > last
-            ):
-                break
-            count += 1
-        return count
+        source, end = updates[0].source, reel.end
+
+        def known(update: Update) -> bool:
+            version = update.version
+            return update.source == source and version[0] == end[0] and version <= end
+
+        return sum(1 for _ in takewhile(known, updates))
 
     def settle(self, swept: Iterable[tuple[str, Version]]) -> list[str]:
         """
