@@ -115,7 +115,7 @@ class Cluster:
         async with asyncio.timeout(seconds), plain_http() as http:
             for node in self.nodes:
                 while node.runs and not await node.is_healthy(http):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def bus(self, name: str = "test") -> AsyncIterator[Bus]:

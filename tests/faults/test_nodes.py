@@ -57,10 +57,12 @@ class Flow(NamedTuple):
 async def flowing(folder: Path) -> AsyncIterator[Flow]:
     """Run three nodes, the simulator and both ingests."""
     quiet = ("--rate", "0", "--news-rate", "0", "--base-port", str(free_block()))
+    # What happens at once each 10 ms, as it does else, is a pause by itself.
+    steady = ("--tick", "0.005")
     async with (
         run_cluster(folder) as cluster,
         cluster.bus() as bus,
-        run_service("simulator", {}, *quiet) as process,
+        run_service("simulator", {}, *quiet, *steady) as process,
     ):
         simulator = Simulator(process)
         await simulator.ready()

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from nats.aio.client import Server
@@ -24,9 +24,10 @@ from nats.errors import ConnectionClosedError, FlushTimeoutError, SlowConsumerEr
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
+from feedmesh.answers import Answers
 from feedmesh.backoff import backoff
 from feedmesh.errors import BusError
-from feedmesh.fast_lane import LaneClient
+from feedmesh.fast_lane import Lane, LaneClient
 from feedmesh.settings import ServiceSettings
 from feedmesh.tracing import Tracer
 
@@ -34,6 +35,8 @@ from feedmesh.tracing import Tracer
 __all__ = ["Bus", "BusState", "OpenBus", "connect_bus", "second_bus"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
 _CEILING_SECONDS = 2.0
@@ -195,6 +198,7 @@ class Bus:
         self.apart: Bus | None = None
         self._listeners: list[Callable[[], None]] = []
         self._losses: list[Callable[[], None]] = []
+        self._answers = Answers()
         self._pauses = backoff(_FIRST_SECONDS, _CEILING_SECONDS)
 
     @property
@@ -247,6 +251,30 @@ class Bus:
             raise BusError(f"{subject}: {_text(error)}") from error
         return bytes(reply.data)
 
+    async def collect(
+        self,
+        subject: str,
+        payload: bytes,
+        take: Lane,
+        whole: asyncio.Future[T],
+        timeout: float = 5.0,
+    ) -> T:
+        """
+        Return what *whole* becomes, while answers to *payload* are handed to *take*.
+
+        Raises:
+            BusError: If it is not whole in *timeout* seconds, or the connection breaks.
+        """
+        if not self.connected:
+            raise BusError("NATS is not connected")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._answers.collect(
+                    self.nc, subject, payload, take, whole
+                )
+        except (NatsError, TimeoutError) as error:
+            raise BusError(f"{subject}: {_text(error)}") from error
+
     async def publish(self, subject: str, payload: bytes, *, reply: str = "") -> None:
         """
         Hand *payload* to the server; nobody confirms it.
@@ -282,6 +310,7 @@ class Bus:
 
     async def _on_disconnect(self) -> None:
         self.nc.drop_unwritten()
+        self._answers.lost()
         if not self.nc.is_closed:
             logger.warning("NATS is away; reconnecting")
             for listener in self._losses:

@@ -32,7 +32,6 @@ Lane = Callable[[Sequence[LaneMessage]], None]
 """Takes the messages of one read, in order; must neither raise nor wait."""
 
 _CRLF = b"\r\n"
-_MAX_KNOWN = 32_768
 
 
 class _Head(NamedTuple):
@@ -50,14 +49,6 @@ class _LaneParser(Parser):
     def __init__(self, nc: Client, lanes: dict[bytes, Lane]) -> None:
         super().__init__(nc)
         self._lanes = lanes
-        # Without a reply subject, the same lines come again and again, as a symbol's
-        # messages have few lengths. To look one up takes half as long as to cut it up
-        # (0.4 us less a message).
-        self._known: dict[bytes, _Head] = {}
-
-    def forget(self) -> None:
-        """Note that lanes have changed."""
-        self._known.clear()
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what was read; keep an incomplete rest for the next time."""
@@ -66,15 +57,14 @@ class _LaneParser(Parser):
             self.buf.clear()
         at = 0
         size = len(data)
-        find, known = data.find, self._known
+        find = data.find
         lane: Lane | None = None
         messages: list[LaneMessage] = []
         while True:
             start = find(_CRLF, at) + 2
             if start < 2:
                 break
-            line = data[at:start]
-            own, subject, headers, rest = known.get(line) or self._read(line)
+            own, subject, headers, rest = self._read(data[at:start])
             end = start + rest
             if end > size:
                 break
@@ -104,12 +94,7 @@ class _LaneParser(Parser):
             return _Head(None, b"", 0, 0)
         lane = self._lanes.get(words[2])
         headers = int(words[-2]) if kind == b"HMSG" else 0
-        head = _Head(lane, words[1], headers, int(words[-1]) + 2)
-        if lane is not None and len(words) == (5 if headers else 4):
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[line] = head
-        return head
+        return _Head(lane, words[1], headers, int(words[-1]) + 2)
 
 
 class LaneClient(Client):
@@ -134,7 +119,6 @@ class LaneClient(Client):
 
         subscription = await self.subscribe(subject, cb=early)
         self._lanes[_key(subscription)] = lane
-        self._ps.forget()
         return subscription
 
     async def close_lane(self, subscription: Subscription) -> None:
@@ -145,7 +129,6 @@ class LaneClient(Client):
             nats.errors.Error: As ``unsubscribe`` does.
         """
         self._lanes.pop(_key(subscription), None)
-        self._ps.forget()
         await subscription.unsubscribe()
 
 

@@ -10,7 +10,6 @@ uses, loses messages after a slow-consumer episode and does not notice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +25,7 @@ from feedmesh.fast_lane import LaneMessage
 
 __all__ = [
     "StoredMessage",
+    "StoredPage",
     "StreamState",
     "last_of",
     "read_from",
@@ -36,11 +36,11 @@ __all__ = [
 _BATCH = 1000
 # Of one answer; the server cuts a batch here and tells how much is left.
 _BATCH_BYTES = 8 * 1024 * 1024
-_TIMEOUT = 5.0
 
 # What the server says of a message; of an answer without one, where its status is.
 _subject = re.compile(rb"\r\nNats-Subject: *([^\r]+)").search
 _sequence = re.compile(rb"\r\nNats-Sequence: *(\d+)").search
+_pending = re.compile(rb"\r\nNats-Num-Pending: *(\d+)").search
 _STATUS = slice(len(b"NATS/1.0 "), len(b"NATS/1.0 204"))
 
 
@@ -57,6 +57,19 @@ class StoredMessage(NamedTuple):
     subject: str
     sequence: int
     payload: bytes
+
+
+class StoredPage(NamedTuple):
+    """
+    A part of a stream.
+
+    Attributes:
+        messages: Oldest first.
+        more: Whether there were more when it was read.
+    """
+
+    messages: list[StoredMessage]
+    more: bool
 
 
 class StreamState(NamedTuple):
@@ -120,12 +133,11 @@ async def read_from(
     position = max(sequence, 1)
     while True:
         page = await read_page(bus, stream, position, batch, subject)
-        for message in page:
+        for message in page.messages:
             yield message
-        # A page may be short because of its bytes; only an empty one is the end.
-        if not page:
+        if not page.more:
             return
-        position = page[-1].sequence + 1
+        position = page.messages[-1].sequence + 1
 
 
 async def last_of(bus: Bus, stream: str, subject: str) -> StoredMessage | None:
@@ -146,9 +158,9 @@ async def last_of(bus: Bus, stream: str, subject: str) -> StoredMessage | None:
 
 async def read_page(
     bus: Bus, stream: str, sequence: int, limit: int, subject: str = ">"
-) -> list[StoredMessage]:
+) -> StoredPage:
     """
-    Return at most *limit* messages of *stream* from *sequence* on, oldest first.
+    Return at most *limit* messages of *stream* from *sequence* on.
 
     Fewer, but never none, may come although there are more.
 
@@ -161,31 +173,18 @@ async def read_page(
         "seq": sequence,
         "next_by_subj": subject,
     }
-    inbox = bus.nc.new_inbox()
     page = _Page(stream)
-    try:
-        # A start reads tens of thousands of messages, and a sweep nearly as many.
-        lane = await bus.nc.open_lane(inbox, page.take)
-    except NatsError as error:
-        raise BusError(f"{stream}: {error}") from error
-    try:
-        await bus.publish(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
-        )
-        async with asyncio.timeout(_TIMEOUT):
-            return await page.whole
-    except TimeoutError:
-        raise BusError(f"stream {stream} did not answer") from None
-    finally:
-        with contextlib.suppress(NatsError):
-            await bus.nc.close_lane(lane)
+    question = json.dumps(request).encode()
+    return await bus.collect(
+        f"$JS.API.DIRECT.GET.{stream}", question, page.take, page.whole
+    )
 
 
 class _Page:
     """Collects the answers to one request; *whole* is what they amount to."""
 
     def __init__(self, stream: str) -> None:
-        self.whole: asyncio.Future[list[StoredMessage]] = (
+        self.whole: asyncio.Future[StoredPage] = (
             asyncio.get_running_loop().create_future()
         )
         self._stream = stream
@@ -200,11 +199,14 @@ class _Page:
                 message = StoredMessage(subject[1].decode(), int(sequence[1]), payload)
                 self._messages.append(message)
             else:
-                self._end(headers[_STATUS])
+                self._end(headers)
 
-    def _end(self, status: bytes) -> None:
+    def _end(self, headers: bytes) -> None:
+        status = headers[_STATUS]
         if status in (b"204", b"404"):  # end of the batch; nothing there
-            self.whole.set_result(self._messages)
+            pending = _pending(headers)
+            more = bool(self._messages and pending and int(pending[1]))
+            self.whole.set_result(StoredPage(self._messages, more))
         else:
             text = f"stream {self._stream}: status {status.decode()}"
             self.whole.set_exception(BusError(text))

@@ -26,7 +26,7 @@ from edge.positions import NewsPosition, parse_news_position, stream_mark
 from feedmesh import messages
 from feedmesh.errors import BusError
 from feedmesh.news import NewsItem, encode_news
-from feedmesh.stored import StoredMessage, StreamState
+from feedmesh.stored import StoredMessage, StoredPage, StreamState
 
 
 REPLAY_LIMIT = 40
@@ -96,11 +96,12 @@ class InventedStream:
         self.messages.clear()
         self.first, self.last = 1, 0
 
-    async def page(self, sequence: int, limit: int) -> list[StoredMessage]:
+    async def page(self, sequence: int, limit: int) -> StoredPage:
         self._ask()
         there = sorted(number for number in self.messages if number >= sequence)
         # The server may return fewer than it was asked for.
-        return [self.messages[number] for number in there[: min(limit, 7)]]
+        part = there[: min(limit, 7)]
+        return StoredPage([self.messages[n] for n in part], len(part) < len(there))
 
     async def state(self) -> StreamState:
         self._ask()

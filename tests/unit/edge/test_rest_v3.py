@@ -97,9 +97,11 @@ class FakeLog:
         )
 
     def after(self, position: NewsPosition, limit: int) -> Page:
-        entries = self._entries(position.sequence)[:limit]
+        there = self._entries(position.sequence)
+        entries = there[:limit]
         end = entries[-1].sequence if entries else position.sequence
-        return Page(entries, position._replace(sequence=end))
+        more = len(entries) < len(there)
+        return Page(entries, position._replace(sequence=end), more)
 
     async def read(self, position: NewsPosition) -> Page:
         self.asked += 1

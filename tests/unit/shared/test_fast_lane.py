@@ -87,11 +87,3 @@ async def test_all_is_taken_once_and_in_order_wherever_the_bytes_are_cut(
 
     assert taken == [expected for _, expected in sent]
     assert not parser.buf
-
-
-async def test_only_lines_that_come_again_are_remembered() -> None:
-    parser = _LaneParser(cast("Client", FakeClient([])), {b"1": lambda them: None})
-
-    for make, remembered in ((replied, 0), (message, 1), (headed, 2)):
-        await parser.parse(make("1", b"x")[0])
-        assert len(parser._known) == remembered

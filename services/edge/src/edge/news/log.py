@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 
 from edge.metrics import EdgeMetrics
 from edge.news.items import Entry, Hole, StoredItem, read_entries
+from edge.news.pace import Pace
 from edge.news.window import Window
 from edge.positions import NewsPosition, stream_mark
 from feedmesh import subjects
@@ -31,7 +32,7 @@ from feedmesh.bus import Bus
 from feedmesh.canary import NEWS_TYPE
 from feedmesh.errors import BusError
 from feedmesh.fast_lane import LaneMessage
-from feedmesh.stored import StoredMessage, StreamState, read_page, stream_state
+from feedmesh.stored import StoredPage, StreamState, read_page, stream_state
 from feedmesh.streams import NEWS
 
 
@@ -41,8 +42,7 @@ logger = logging.getLogger(__name__)
 
 # Items lie among epochs and copies for symbols; this many messages hold enough items.
 _LOOK_BACK = 20_000
-_SWEEP_SECONDS = 1.0
-_FIRST_RETRY_SECONDS = 0.002
+_CHECK_SECONDS = 0.9
 _PAGE = 500
 
 
@@ -53,10 +53,12 @@ class Page(NamedTuple):
     Attributes:
         entries: Items and holes, oldest first.
         end: The position after them.
+        more: Whether there was more after that.
     """
 
     entries: list[Entry]
     end: NewsPosition
+    more: bool
 
 
 class Recovery(NamedTuple):
@@ -75,7 +77,7 @@ class Recovery(NamedTuple):
 class NewsStream(Protocol):
     """The stream that holds the log."""
 
-    async def page(self, sequence: int, limit: int) -> list[StoredMessage]:
+    async def page(self, sequence: int, limit: int) -> StoredPage:
         """
         Return at most *limit* messages from *sequence* on; none if there are none.
 
@@ -98,7 +100,7 @@ class BusNewsStream:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def page(self, sequence: int, limit: int) -> list[StoredMessage]:
+    async def page(self, sequence: int, limit: int) -> StoredPage:
         """Return at most *limit* messages from *sequence* on."""
         return await read_page(self._bus, NEWS, sequence, limit)
 
@@ -175,9 +177,10 @@ class NewsLog:
         found = self._window.after(position.sequence)
         if len(found) > limit:
             del found[limit:]
-            return Page(found, position._replace(sequence=found[-1].sequence))
+            end = found[-1].sequence
+            return Page(found, position._replace(sequence=end), more=True)
         end = max(position.sequence, self._read_to)
-        return Page(found, position._replace(sequence=end))
+        return Page(found, position._replace(sequence=end), more=False)
 
     async def read(self, position: NewsPosition) -> Page:
         """
@@ -186,10 +189,10 @@ class NewsLog:
         Raises:
             BusError: If the stream does not answer.
         """
-        messages = await self._stream.page(position.sequence + 1, _PAGE)
+        messages, more = await self._stream.page(position.sequence + 1, _PAGE)
         entries = list(read_entries(messages, position))
         end = messages[-1].sequence if messages else position.sequence
-        return Page(entries, position._replace(sequence=end))
+        return Page(entries, position._replace(sequence=end), more)
 
     async def recovery(self, position: NewsPosition) -> Recovery:
         """Return whether a client at *position* can be given all that it missed."""
@@ -220,34 +223,33 @@ class NewsLog:
     async def run(self, bus: Bus) -> None:
         """Follow the stream for ever; *bus* tells when there is something new."""
 
-        def heard(_: Sequence[LaneMessage]) -> None:
+        pace = Pace()
+
+        def heard(items: Sequence[LaneMessage]) -> None:
+            pace.heard(len(items))
             self._wake.set()
 
         bus.on_doubt(self._doubt)
         await bus.nc.open_lane(subjects.ALL_NEWS_ITEMS, heard)
-        wait = checked = 0.0
+        checked = -_CHECK_SECONDS
         while True:
-            woken = await self._woken(wait)
+            if await self._woken(pace.next):
+                await asyncio.sleep(pace.first)
+                # What came meanwhile is looked for now, too.
+                self._wake.clear()
             # However much comes: another stream must not be taken for this one.
-            check = not woken or perf_counter() > checked + _SWEEP_SECONDS
+            check = perf_counter() > checked + _CHECK_SECONDS
             if check:
                 checked = perf_counter()
             try:
-                found = await self.advance(check=check)
+                pace.looked(await self.advance(check=check))
             except BusError as error:
                 logger.debug("news log: %s", error)
-                found = False
-            if found:
-                wait = _SWEEP_SECONDS
-            elif woken:
-                # An item may be heard before the stream has it: ask again, soon.
-                wait = _FIRST_RETRY_SECONDS
-            else:
-                wait = min(max(wait, _FIRST_RETRY_SECONDS) * 2, _SWEEP_SECONDS)
+                pace.failed()
 
-    async def advance(self, *, check: bool) -> bool:
+    async def advance(self, *, check: bool) -> int:
         """
-        Read what is new; return whether there was anything.
+        Read what is new; return how many items there were.
 
         With *check*, look first whether it is still the same stream.
 
@@ -258,14 +260,14 @@ class NewsLog:
         if self._in_doubt:
             await self._check_identity()
             self._in_doubt = False
-        before = self._read_to
-        while True:
+        before, items, more = self._read_to, 0, True
+        while more:
             page = await self.read(self.position)
             for entry in page.entries:
                 self._take(entry)
-            if page.end.sequence == self._read_to:
-                break
+                items += isinstance(entry, StoredItem)
             self._read_to = page.end.sequence
+            more = page.more
         if self._read_to > before:
             self.advanced()
             for reader in list(self._readers):
@@ -273,7 +275,7 @@ class NewsLog:
         if not self.warm.is_set():
             self.warm.set()
             logger.info("news log is warm", extra={"items": len(self._window)})
-        return self._read_to > before
+        return items
 
     async def _woken(self, seconds: float) -> bool:
         try:
