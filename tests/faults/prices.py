@@ -94,7 +94,7 @@ class EdgeListener:
             await connection.send(json.dumps(self._request))
             async for text in connection:
                 if "price_update" in str(text)[:40]:
-                    # All of it would take as long to parse as the edge takes to send it.
+                    # All of it would take longer to parse than the edge takes to send it.
                     position = str(text).partition('"position": "')[2]
                     _, epoch, seq, _ = position.partition('"')[0].split(".")
                     self.arrivals.append(Arrival(now(), (int(epoch), int(seq))))

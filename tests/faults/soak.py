@@ -3,8 +3,9 @@ Everything runs for an hour, and every 30 seconds something fails: ``make soak``
 
 Three nodes, two replicas of both ingests, two edges and their clients. No ingest is
 killed, nor is the second edge, so that it can be seen whether they grow: memory as a
-slope, and what must be as it was once all is quiet again. ``SOAK_MINUTES`` makes it
-shorter.
+slope, and what must be as it was once all is quiet again. A service that leaks is looked
+at in the same way, and a client that does not resume reads beside the others: the
+negative controls. ``SOAK_MINUTES`` makes it shorter.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ SAMPLE_SECONDS = 5.0
 # A request of a moment is a task and a subscription, too.
 LOOKS = 10
 READERS = 20
+# Who goes to the edge that is to die, before it does.
+TRAVELLERS = 10
 SYMBOLS = "AAPL,MSFT,NVDA,GOOGL,AMZN,META,TSLA,JPM,V,BTCUSD,ETHUSD,EURUSD,USDJPY"
 NEWS_A_MINUTE = 300
 # More items than any memory of news holds, so that all are full when the hour begins:
@@ -54,6 +57,8 @@ SMALL = {"EDGE_HISTORY": "5000", "EDGE_REPLAY": "500"}
 SLOPE_MINUTES = 30.0
 # Scrapes and the clients of the test come and go.
 SPARE_DESCRIPTORS = 4
+COUNTED = ("descriptors", "tasks", "subscriptions")
+LEAKY = "leaky"
 
 pytestmark = pytest.mark.timeout(60 * MINUTES + 600)
 
@@ -71,6 +76,8 @@ class Soak:
     replicas: dict[str, list[ServiceProcess]] = field(default_factory=dict)
     edges: list[ServiceProcess] = field(default_factory=list)
     edge_urls: list[str] = field(default_factory=list)
+    travellers: list[NewsReader] = field(default_factory=list)
+    leaky: ServiceProcess | None = None
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     @property
@@ -81,6 +88,8 @@ class Soak:
             for module, replicas in self.replicas.items()
             for number, replica in enumerate(replicas)
         }
+        if self.leaky is not None:
+            found[LEAKY] = self.leaky
         return found | {"edge": self.edges[1]}
 
     async def fill(self) -> None:
@@ -136,6 +145,12 @@ class Soak:
                     break
 
     async def edge_dies(self, number: int) -> None:
+        async with asyncio.timeout(30):
+            while any(reader.at != 0 for reader in self.travellers):
+                for reader in self.travellers:
+                    if reader.at == 1:
+                        await reader.move()
+                await asyncio.sleep(0.1)
         await self.edges[0].stop(signal.SIGKILL)
         await self.edges[0].start()
         await self.edges[0].event("clients are served")
@@ -229,6 +244,7 @@ async def running(folder: Path) -> AsyncIterator[Soak]:
             edge = await start("edge", EDGE_PORT=str(port), **SMALL)
             soak.edges.append(edge)
             soak.edge_urls.append(f"ws://127.0.0.1:{port}/api/v3/stream")
+        soak.leaky = await start("leaky_service")
         for service in (*soak.lasting.values(), *soak.edges):
             await service.ready(60)
         yield soak
@@ -238,7 +254,9 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
     loop = asyncio.get_running_loop()
     async with running(tmp_path) as soak, asyncio.TaskGroup() as group:
         readers = [NewsReader(soak.edge_urls, 1) for _ in range(READERS)]
-        tasks = [group.create_task(reader.run()) for reader in readers]
+        careless = NewsReader(soak.edge_urls, 1, resumes=False)
+        soak.travellers = [*readers[:TRAVELLERS], careless]
+        tasks = [group.create_task(each.run()) for each in (*readers, careless)]
         tasks.append(group.create_task(soak.sample()))
         async with asyncio.timeout(60):
             while not all(reader.heard for reader in readers):
@@ -277,8 +295,10 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             task.cancel()
 
     slopes = {name: slope(second_half(points)) for name, points in soak.memory.items()}
+    leaked_mib = slopes.pop(LEAKY)
     worst = max(slopes, key=lambda name: slopes[name])
-    grown = {n: after.get(n, 0) - before.get(n, 0) for n in before | after}
+    changes = {n: after.get(n, 0) - before.get(n, 0) for n in before | after}
+    leaked = [changes.pop(f"{LEAKY} {what}") for what in COUNTED]
     record(
         "soak, a fault every 30 s",
         {
@@ -286,21 +306,22 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "faults": faults,
             "news": len(stored),
             "news_duplicated": len(stored) - len(set(stored)),
-            "news_missed_by_clients": sum(
-                len(set(stored[stored.index(r.heard[0]) :]) - set(r.heard))
-                for r in readers
-            ),
+            "resumed": sum(len(reader.resumed_at) for reader in readers),
+            "not_recovered": sum(reader.holes for reader in readers),
+            "news_missed_by_clients": sum(missed(r, stored) for r in readers),
             "unaccounted_events": unaccounted_events,
             "memory_slope_mib_per_h": round(slopes[worst], 2),
             "memory_slope_of": worst,
             "memory_slopes": ", ".join(f"{n} {slopes[n]:.1f}" for n in sorted(slopes)),
-            "more_descriptors": most(grown, "descriptors"),
-            "more_tasks": most(grown, "tasks"),
-            "more_subscriptions": most(grown, "subscriptions"),
-            "more_of": ", ".join(f"{n} {name}" for name, n in grown.items() if n > 0),
+            **{f"more_{what}": most(changes, what) for what in COUNTED},
+            "more_of": ", ".join(f"{n} {name}" for name, n in changes.items() if n > 0),
+            "control_missed": missed(careless, stored),
+            "control_leaked_at_least": min(leaked),
+            "control_memory_slope_mib_per_h": round(leaked_mib, 2),
         },
         at_most={
             "news_duplicated": 0,
+            "not_recovered": 0,
             "news_missed_by_clients": 0,
             "unaccounted_events": 0,
             "more_descriptors": SPARE_DESCRIPTORS,
@@ -308,8 +329,20 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "more_subscriptions": 0,
         }
         | ({"memory_slope_mib_per_h": 1} if MINUTES >= SLOPE_MINUTES else {}),
-        at_least={"faults": 2 * MINUTES - 2},
+        at_least={
+            "faults": 2 * MINUTES - 2,
+            # To the edge that dies, and back.
+            "resumed": 2 * TRAVELLERS * (faults // len(kinds)),
+            "control_missed": 1,
+            "control_leaked_at_least": SPARE_DESCRIPTORS + 1,
+        }
+        | ({"control_memory_slope_mib_per_h": 2} if MINUTES >= SLOPE_MINUTES else {}),
     )
+
+
+def missed(reader: NewsReader, stored: list[str]) -> int:
+    """Return how many of the items since its first one *reader* has not heard."""
+    return len(set(stored[stored.index(reader.heard[0]) :]) - set(reader.heard))
 
 
 def most(grown: dict[str, int], what: str) -> int:

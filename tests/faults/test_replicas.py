@@ -421,11 +421,13 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
 ) -> None:
     """The upstream refuses the login of a second one while there is a first."""
     loop = asyncio.get_running_loop()
-    turns = Turns()
+    turns, control = Turns(), Turns()
+    noted = [turns]
 
     async def heard(message: Msg) -> None:
         epoch, _ = version_of(message.data)
-        turns.note(message.subject.split(".")[1], epoch, loop.time())
+        for each in noted:
+            each.note(message.subject.split(".")[1], epoch, loop.time())
 
     rate, tick = str(PRICES_PER_SECOND), str(TICK_SECONDS)
     flow = ("--rate", rate, "--tick", tick, "--news-rate", "0")
@@ -436,6 +438,10 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
         for _ in range(HAND_OVERS):
             await asyncio.sleep(CALM_SECONDS)
             await hand_over(pair)
+        await pair.leader()
+        noted[:] = [control]
+        await asyncio.sleep(CALM_SECONDS)
+        await kill(pair)
         await asyncio.sleep(CALM_SECONDS)
         await pair.simulator.call("POST", "/generate", prices=False, news=False)
         unaccounted_events = await unaccounted(await pair.leader())
@@ -450,12 +456,14 @@ async def test_a_leader_of_prices_that_is_asked_to_go_hands_over(
             "connections_at_once": max(link["connections_max"] for link in of_links),
             "logins_refused": sum(link["failed_logins"] for link in of_links),
             "unaccounted_events": unaccounted_events,
+            "control_gap_of_a_kill_ms": control.figures()["gap_p50_ms"],
         },
         at_most={
             "gap_p99_ms": scaled(8000, 50),
             "connections_at_once": scaled(allowed, 1),
             "unaccounted_events": 0,
         },
+        at_least={"control_gap_of_a_kill_ms": 100},
     )
 
 
