@@ -94,7 +94,7 @@ class EdgeListener:
             await connection.send(json.dumps(self._request))
             async for text in connection:
                 if "price_update" in str(text)[:40]:
-                    # All of it would take longer to parse than the edge takes to send it.
+                    # To parse all of it would take longer than the edge needs.
                     position = str(text).partition('"position": "')[2]
                     _, epoch, seq, _ = position.partition('"')[0].split(".")
                     self.arrivals.append(Arrival(now(), (int(epoch), int(seq))))

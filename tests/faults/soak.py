@@ -3,9 +3,9 @@ Everything runs for an hour, and every 30 seconds something fails: ``make soak``
 
 Three nodes, two replicas of both ingests, two edges and their clients. No ingest is
 killed, nor is the second edge, so that it can be seen whether they grow: memory as a
-slope, and what must be as it was once all is quiet again. A service that leaks is looked
-at in the same way, and a client that does not resume reads beside the others: the
-negative controls. ``SOAK_MINUTES`` makes it shorter.
+slope, and what must be as it was once all is quiet again. The negative controls are a
+service that leaks, looked at in the same way, and a client that does not resume, which
+reads beside the others. ``SOAK_MINUTES`` makes it shorter.
 """
 
 from __future__ import annotations
@@ -244,7 +244,8 @@ async def running(folder: Path) -> AsyncIterator[Soak]:
             edge = await start("edge", EDGE_PORT=str(port), **SMALL)
             soak.edges.append(edge)
             soak.edge_urls.append(f"ws://127.0.0.1:{port}/api/v3/stream")
-        soak.leaky = await start("leaky_service")
+        tests = str(Path(__file__).parents[1])
+        soak.leaky = await start("leaky_service", PYTHONPATH=tests)
         for service in (*soak.lasting.values(), *soak.edges):
             await service.ready(60)
         yield soak

@@ -18,6 +18,10 @@ from simulator.simulation import Simulator
 from simulator.wire import compact
 
 
+# How many looks at what is new come before one at everything; by default ten.
+_LOOKS = 1_000
+
+
 def parse(arguments: list[str]) -> Settings:
     """Return the settings that the command line asks for."""
     parser = argparse.ArgumentParser(prog="simulator", description=__doc__)
@@ -95,9 +99,11 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Simulator(settings).running() as simulator:
-        # Looking at what is there to stay would hold up every feed for 50 ms at times.
+        # Looking at what is there to stay would hold up every feed for 50 ms at times;
+        # what comes is news in the archive, and goes without being looked for.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*gc.get_threshold()[:2], _LOOKS)
         print(compact({"event": "ready", **simulator.urls}), flush=True)
         await stop.wait()
 
