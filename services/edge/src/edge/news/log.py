@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 # Items lie among epochs and copies for symbols; this many messages hold enough items.
 _LOOK_BACK = 20_000
+# Less than the longest pause between two looks: while all is quiet, each one checks.
 _CHECK_SECONDS = 0.9
 _PAGE = 500
 
