@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 _LOOK_BACK = 20_000
 # Less than the longest pause between two looks: while all is quiet, each one checks.
 _CHECK_SECONDS = 0.9
-_PAGE = 500
+# So many are read in a few milliseconds; prices wait for no longer.
+_PAGE = 100
 
 
 class Page(NamedTuple):
