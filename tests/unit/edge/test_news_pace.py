@@ -77,6 +77,15 @@ def test_what_was_refused_is_not_waited_for_with_the_next() -> None:
     assert pace.next == 1.0
 
 
+def test_what_was_refused_does_not_make_looks_late_while_others_come() -> None:
+    pace = Pace()
+    pace.heard(1)
+    for _ in range(1000):
+        pace.heard(1)
+        pace.looked(1)
+    assert pace.first == 0.0
+
+
 def test_where_nothing_is_owed_a_look_in_vain_is_as_it_should_be() -> None:
     pace = Pace()
     pace.looked(0)

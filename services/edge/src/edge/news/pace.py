@@ -43,7 +43,7 @@ class Pace:
     def looked(self, items: int) -> None:
         """Note that a look found so many *items*."""
         self._owed = max(0, self._owed - items)
-        if self._fresh and self._owed:
+        if self._fresh and not items:
             self.first = min(self.first + _LONGER_SECONDS, _MOST_SECONDS)
         elif self._fresh:
             self.first *= _SHORTER
