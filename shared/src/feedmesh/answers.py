@@ -51,12 +51,13 @@ class Answers:
             await nc.open_lane(f"{inbox}.*", self._answered)
             self._inbox = inbox
         reply = f"{self._inbox}.{next(self._names)}"
-        self._asked[reply.encode()] = take, whole
+        key = reply.encode()
+        self._asked[key] = take, whole
         try:
             await nc.publish(subject, payload, reply)
             return await whole
         finally:
-            del self._asked[reply.encode()]
+            del self._asked[key]
 
     def lost(self) -> None:
         """Note that the connection broke: nothing that was asked is answered now."""

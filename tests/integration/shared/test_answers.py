@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from nats.aio.msg import Msg
 from nats_process import NatsProcess
 
 from feedmesh.answers import Answers
@@ -26,13 +27,15 @@ async def fill(bus: Bus, count: int) -> None:
     await bus.flush()
 
 
-async def fall_silent(bus: Bus) -> None:
-    """Have a subject to which somebody listens, who never answers."""
+async def fall_silent(bus: Bus) -> list[str]:
+    """Have a subject to which somebody listens, who never answers; return to whom."""
+    replies: list[str] = []
 
-    async def hear(message: object) -> None:
-        pass
+    async def hear(message: Msg) -> None:
+        replies.append(message.reply)
 
     await bus.nc.subscribe("silent", cb=hear)
+    return replies
 
 
 def never() -> asyncio.Future[None]:
@@ -67,12 +70,7 @@ async def test_a_page_behind_the_end_is_empty(bus: Bus) -> None:
 
 async def test_late_answers_are_for_nobody(bus: Bus) -> None:
     taken: list[LaneMessage] = []
-    replies: list[str] = []
-
-    async def hear(message: object) -> None:
-        replies.append(str(getattr(message, "reply", "")))
-
-    await bus.nc.subscribe("silent", cb=hear)
+    replies = await fall_silent(bus)
     with pytest.raises(BusError):
         await bus.collect("silent", b"", taken.extend, never(), timeout=0.1)
     await bus.publish(replies[0], b"late")
