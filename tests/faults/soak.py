@@ -55,6 +55,7 @@ NEWS_A_MINUTE = 300
 # 4,000 at the edge; 20,000 ids at ingest-ls, and as many titles, of which half repeat.
 FILL, FILL_PER_SECOND = 45_000, 2000
 SMALL = {"EDGE_HISTORY": "5000", "EDGE_REPLAY": "500"}
+EDGES = ("dies", "stays")
 # Below that, a slope says nothing.
 SLOPE_MINUTES = 30.0
 # Scrapes and the clients of the test come and go.
@@ -193,8 +194,11 @@ class Soak:
             for node in self.cluster.nodes:
                 url = f"{node.plan.monitor_url}/connz?limit=1000"
                 for connection in (await http.get(url)).json()["connections"]:
-                    who = connection["name"].split("-")[0]
-                    add(f"{who} subscriptions", connection["subscriptions"])
+                    name = connection["name"]
+                    # Anew each time, it has what was needed since it last died.
+                    if not name.startswith(f"edge-{EDGES[0]}-"):
+                        who = name.split("-")[0]
+                        add(f"{who} subscriptions", connection["subscriptions"])
         return found
 
 
@@ -241,9 +245,9 @@ async def running(folder: Path) -> AsyncIterator[Soak]:
         }
         for module, env in upstream.items():
             soak.replicas[module] = [await start(module, **env) for _ in range(2)]
-        base = free_block(2)
-        for port in (base, base + 1):
-            edge = await start("edge", EDGE_PORT=str(port), **SMALL)
+        base = free_block(len(EDGES))
+        for port, name in enumerate(EDGES, base):
+            edge = await start("edge", EDGE_PORT=str(port), EDGE_NAME=name, **SMALL)
             soak.edges.append(edge)
             soak.edge_urls.append(f"ws://127.0.0.1:{port}/api/v3/stream")
         tests = str(Path(__file__).parents[1])

@@ -312,6 +312,28 @@ async def test_a_leader_that_does_not_come_back_from_an_outage_is_replaced(
         assert waited > RETURN_SECONDS / 2
 
 
+async def test_an_outage_of_a_moment_counts_as_one(nats_server: NatsProcess) -> None:
+    """The leader may have been away, too, and takes longer to come back."""
+    async with AsyncExitStack() as stack:
+        (first,) = await stack.enter_async_context(replicas(nats_server, 1))
+        port = urlsplit(nats_server.url).port or 0
+        proxy = await stack.enter_async_context(run_proxy(port))
+        settings = ServiceSettings(nats_url=(f"nats://127.0.0.1:{proxy.port}",))
+        bus = await stack.enter_async_context(connect_bus(settings, "moment"))
+        second = Replica(bus)
+        second.start()
+        stack.push_async_callback(second.vanish)
+        await asyncio.sleep(SILENCE_SECONDS)
+        await first.vanish()
+        proxy.reset()
+        async with asyncio.timeout(1):
+            while not bus.state.reconnects:
+                await asyncio.sleep(0.001)
+        waited = await clock(second.leads, 30)
+
+        assert waited > RETURN_SECONDS / 2
+
+
 async def test_a_claim_that_the_stream_has_forgotten_is_made_again(
     nats_server: NatsProcess,
 ) -> None:

@@ -100,6 +100,7 @@ class Leadership:
         # Since when nobody leads and our claim is not taken.
         self._refused_since: float | None = None
         bus.on_doubt(self.doubt)
+        bus.on_lost(self._standing.lost)
 
     def problem(self) -> str | None:
         """Return why this is no replica of use; standing by is of use."""

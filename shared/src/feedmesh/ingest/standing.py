@@ -97,12 +97,15 @@ class Standing:
             self._silence.left()
         self._stir.set()
 
+    def lost(self) -> None:
+        """Note that NATS went away, perhaps for less than the time between looks."""
+        self._silence.deaf(self._now())
+
     def silent(self) -> bool:
         """Return whether nobody leads; to be asked every few milliseconds."""
-        now = self._now()
         if not self._connected():
-            self._silence.deaf(now)
-        return self._silence.enough(now)
+            self.lost()
+        return self._silence.enough(self._now())
 
     async def look(self) -> None:
         """
