@@ -48,6 +48,9 @@ _HEARD_SECONDS = 1.0
 _STANDING_SECONDS = 10.0
 # An election of the stream's servers takes seconds; longer, somebody must know.
 _REFUSED_SECONDS = 10.0
+# All clients of a server that died turn to the others at once, which have prices to
+# pass on; to find an old claim they read megabytes.
+_CALM_SECONDS = 0.2
 
 
 async def _nothing() -> None:
@@ -99,7 +102,7 @@ class Leadership:
         self._reign: Reign | None = None
         # Since when nobody leads and our claim is not taken.
         self._refused_since: float | None = None
-        bus.on_doubt(self.doubt)
+        bus.on_doubt(self._was_away)
         bus.on_lost(self._standing.lost)
 
     def problem(self) -> str | None:
@@ -119,6 +122,9 @@ class Leadership:
         """Have the claim looked at: the stream refused us, or NATS was away."""
         if self._reign is not None:
             self._reign.doubt()
+
+    def _was_away(self) -> None:
+        asyncio.get_running_loop().call_later(_CALM_SECONDS, self.doubt)
 
     async def run(
         self,

@@ -41,14 +41,14 @@ __all__ = ["Encode", "PricePublisher"]
 logger = logging.getLogger(__name__)
 
 _WINDOW = 32_768
-_ECHO_SECONDS = 0.025
+_ECHO_SECONDS = 0.01
 # Of what came before the oldest of so many echoes, nothing is left in the server.
 _ECHOES = 3
-_ECHOES_A_TICK = 10
+_ECHOES_A_TICK = 25
 # Whose server owes more echoes is left, for one that owes fewer: 1 s and 0.2 s.
-_STUCK, _ALIVE = 40, 8
+_STUCK, _ALIVE = 100, 20
 # After which nothing old is under way any more: 1 s.
-_SETTLED = 40
+_SETTLED = 100
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_TICKS = 8
 # Messages that are kept to be sent again as they were.

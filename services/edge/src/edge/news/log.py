@@ -44,8 +44,9 @@ logger = logging.getLogger(__name__)
 _LOOK_BACK = 20_000
 # Less than the longest pause between two looks: while all is quiet, each one checks.
 _CHECK_SECONDS = 0.9
-# So many are read in a few milliseconds; prices wait for no longer.
-_PAGE = 100
+# So many are read in a few milliseconds; prices wait for no longer. Before there are
+# clients, nothing waits.
+_PAGE, _FIRST_PAGES = 100, 1000
 
 
 class Page(NamedTuple):
@@ -191,7 +192,8 @@ class NewsLog:
         Raises:
             BusError: If the stream does not answer.
         """
-        messages, more = await self._stream.page(position.sequence + 1, _PAGE)
+        limit = _PAGE if self.warm.is_set() else _FIRST_PAGES
+        messages, more = await self._stream.page(position.sequence + 1, limit)
         entries = list(read_entries(messages, position))
         end = messages[-1].sequence if messages else position.sequence
         return Page(entries, position._replace(sequence=end), more)
