@@ -10,6 +10,7 @@ uses, loses messages after a slow-consumer episode and does not notice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -36,6 +37,8 @@ __all__ = [
 _BATCH = 1000
 # Of one answer; the server cuts a batch here and tells how much is left.
 _BATCH_BYTES = 8 * 1024 * 1024
+# A stream that is electing its leader does not answer, not even once it has one.
+_PATIENCE_SECONDS = (0.5, 0.5, 1.0, 1.0, 2.0)
 
 # What the server says of a message; of an answer without one, where its status is.
 _subject = re.compile(rb"\r\nNats-Subject: *([^\r]+)").search
@@ -101,8 +104,7 @@ async def stream_state(bus: Bus, stream: str, *, deleted: bool = False) -> Strea
         BusError: If there is no such stream, or no answer.
     """
     question = b'{"deleted_details":true}' if deleted else b""
-    raw = await bus.request(f"$JS.API.STREAM.INFO.{stream}", question)
-    info = json.loads(raw)
+    info = json.loads(await _answer(bus, f"$JS.API.STREAM.INFO.{stream}", question))
     if "error" in info:
         raise BusError(f"stream {stream}: {info['error'].get('description')}")
     state = info["state"]
@@ -112,6 +114,14 @@ async def stream_state(bus: Bus, stream: str, *, deleted: bool = False) -> Strea
         state["last_seq"],
         tuple(state.get("deleted") or ()),
     )
+
+
+async def _answer(bus: Bus, subject: str, question: bytes) -> bytes:
+    *early, last = _PATIENCE_SECONDS
+    for seconds in early:
+        with contextlib.suppress(BusError):
+            return await bus.request(subject, question, timeout=seconds)
+    return await bus.request(subject, question, timeout=last)
 
 
 async def read_from(

@@ -66,6 +66,8 @@ class BrowserPages:
         page = await context.new_page()
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        # For who wonders why a test failed: a page lives without some answers.
+        page.on("requestfailed", lambda lost: print("lost:", lost.url, lost.failure))
         return page
 
     def _heard(self, message: ConsoleMessage) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import uvloop
+from nats.aio.msg import Msg
 from nats_process import NatsProcess
 
 from feedmesh import subjects
@@ -52,7 +55,9 @@ async def test_streams_are_made_once(bus: Bus) -> None:
 async def test_reads_more_than_one_batch_in_order(bus: Bus) -> None:
     for number in range(2500):
         await bus.publish(f"prices.us.S{number}", str(number).encode())
-    await bus.nc.flush()
+    async with asyncio.timeout(10):
+        while (await stream_state(bus, PRICES)).last < 2500:
+            await asyncio.sleep(0.01)
 
     texts = [text for _, text in await stored(bus, PRICES)]
 
@@ -74,6 +79,35 @@ async def test_stream_identity_changes_with_the_stream(bus: Bus) -> None:
     after = await stream_state(bus, PRICES)
 
     assert before.identity != after.identity
+
+
+class _NoStreams(NatsProcess):
+    """A server without streams, so that a test can answer for one."""
+
+    async def _launch(self, *arguments: str) -> None:
+        await super()._launch(*(each for each in arguments if each != "--jetstream"))
+
+
+async def test_a_question_that_is_not_heard_is_asked_again(tmp_path: Path) -> None:
+    """As none is while a stream elects its leader."""
+    asked: list[Msg] = []
+    state = {"first_seq": 1, "last_seq": 2}
+
+    async def take(question: Msg) -> None:
+        asked.append(question)
+        if len(asked) == 3:
+            await question.respond(
+                json.dumps({"created": "x", "state": state}).encode()
+            )
+
+    server = _NoStreams(tmp_path)
+    await server.start()
+    try:
+        async with connect_bus(server.settings(), "asks") as bus:
+            await bus.nc.subscribe(f"$JS.API.STREAM.INFO.{NEWS}", cb=take)
+            assert (await stream_state(bus, NEWS)).last == 2
+    finally:
+        await server.stop()
 
 
 async def test_a_question_does_not_outlive_its_cancellation(bus: Bus) -> None:
