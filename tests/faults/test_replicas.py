@@ -23,7 +23,7 @@ from faults.cluster import Cluster, make_streams, run_cluster
 from faults.identity import unaccounted
 from faults.prices import PriceListener
 from faults.processes import paused
-from faults.results import FULL, Figure, percentile, record, scaled
+from faults.results import Figure, percentile, record, scaled
 from faults.turns import NewsRun, Turns
 from nats.aio.msg import Msg
 from pair import NewsLoad, Pair, run_replicas
@@ -342,10 +342,8 @@ async def test_a_leader_that_was_paused_is_fenced(nodes: Nodes, tmp_path: Path) 
         await asyncio.sleep(2)
         run = await NewsRun.of(pair, load, *pair.replicas)
         stale = await pair.stale()
-    fenced = 0
-    if FULL:
-        fenced = await written_by_a_woken_one(nodes, tmp_path / "fenced")
-    unfenced = await written_by_a_woken_one(nodes, tmp_path / "unfenced", UNFENCED="1")
+    late = await woken_that_learn_late(nodes, tmp_path / "fenced", PAUSES)
+    unfenced = await woken_that_learn_late(nodes, tmp_path / "free", 1, UNFENCED="1")
     record(
         "pause and wake of the ingest that leads",
         {
@@ -353,30 +351,57 @@ async def test_a_leader_that_was_paused_is_fenced(nodes: Nodes, tmp_path: Path) 
             "per_second": PER_SECOND,
             **run.figures(),
             "writes_of_the_woken": stale,
-            "writes_of_one_that_learns_it_late": fenced,
             "link_up_again_p99_ms": _ms(percentile(taken, 0.99)),
-            "control_writes_without_the_fence": unfenced,
+            "pauses_of_those_that_learn_late": PAUSES,
+            "after_which_the_stream_refused_them": late.refused,
+            "writes_of_those_that_learn_late": late.writes,
+            "control_refused_without_the_fence": unfenced.refused,
+            "control_writes_without_the_fence": unfenced.writes,
         },
         at_most={
             "writes_of_the_woken": 0,
-            "writes_of_one_that_learns_it_late": 0,
+            "writes_of_those_that_learn_late": 0,
             "lost": 0,
             "duplicated": 0,
             "out_of_order": 0,
             "unaccounted_events": 0,
         },
-        at_least={"control_writes_without_the_fence": 1},
+        at_least={
+            "after_which_the_stream_refused_them": PAUSES,
+            "control_writes_without_the_fence": 1,
+        },
     )
 
 
-async def written_by_a_woken_one(nodes: Nodes, folder: Path, **env: str) -> int:
-    """Return what a paused leader wrote that learns seconds late of the other one."""
+class Woken(NamedTuple):
+    """
+    What became of paused leaders that learn seconds late of the other one.
+
+    Attributes:
+        refused: After how many pauses the stream refused what they wrote.
+        writes: How many items of theirs it took all the same.
+    """
+
+    refused: int
+    writes: int
+
+
+async def woken_that_learn_late(
+    nodes: Nodes, folder: Path, pauses: int, **env: str
+) -> Woken:
+    """Pause the leader *pauses* times; only the stream can stop it once it wakes."""
+    refused = 0
     async with replicas(nodes, folder, "unaware_ingest_ls", **env) as pair:
         async with NewsLoad(pair, EVENLY_PER_SECOND):
+            for _ in range(pauses):
+                await asyncio.sleep(PAUSE_EVERY_SECONDS)
+                leader = await pair.leader()
+                before = await leader.metric("feedmesh_ingest_ls_fenced_total")
+                await pause(pair, leader)
+                after = await leader.metric("feedmesh_ingest_ls_fenced_total")
+                refused += after > before
             await asyncio.sleep(CALM_SECONDS)
-            await pause(pair, await pair.leader())
-            await asyncio.sleep(CALM_SECONDS)
-        return await pair.stale()
+        return Woken(refused, await pair.stale())
 
 
 async def test_a_leader_that_is_asked_to_go_hands_over(

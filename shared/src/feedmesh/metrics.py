@@ -152,6 +152,10 @@ class IngestMetrics:
         self.resent = counter(
             "resent_total", "Prices sent again, or late, to be sure of them.", "kind"
         )
+        self.price_servers = gauge(
+            "price_servers",
+            "NATS servers that prices can leave by; 2 where there are several.",
+        )
         self.dead_letters = counter(
             "dead_letters_total",
             "Frames that could not be understood: kept for a look, or dropped.",

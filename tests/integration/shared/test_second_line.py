@@ -95,7 +95,7 @@ async def publishing(folder: Path, *, second: bool) -> AsyncIterator[Publishing]
             if second:
                 jobs.append(asyncio.create_task(publisher.keep(connect)))
                 async with asyncio.timeout(10):
-                    while len(publisher._lines) < 2:
+                    while publisher.servers < 2:
                         await asyncio.sleep(0.01)
             publisher.begin(7)
             try:
@@ -137,6 +137,7 @@ async def heard_after_a_death(folder: Path, *, second: bool) -> Listener:
             it.know_no_other()
             await it.node.stop()
             await asyncio.sleep(3)
+            assert it.publisher.servers == second
         return it.listener
 
 

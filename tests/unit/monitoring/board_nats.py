@@ -21,6 +21,9 @@ NATS = Board(
                 (
                     now("feedmesh_bus_connected", "job", "instance"),
                     Query(f"{_EDGE}price_servers", "{{instance}} servers of prices"),
+                    Query(
+                        "feedmesh_ingest_price_servers", "{{instance}} servers for them"
+                    ),
                 ),
             ),
             Panel(

@@ -271,6 +271,7 @@ class Replica:
             self._bus_metrics.show(self._bus)
             backlog = self._metrics.backlog.labels(FEED, "price")
             backlog.set(self._publisher.unconfirmed)
+            self._metrics.price_servers.labels(FEED).set(self._publisher.servers)
             self._handler.show(asyncio.get_running_loop().time())
             self._metrics.show(
                 epoch=self._leadership.epoch,

@@ -1,4 +1,4 @@
-"""What only the LS ingest exports: the life of its token, and its stock master."""
+"""What only the LS ingest exports: of its token, its stock master, and its writing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class LsMetrics:
             "Companies that the stock master knows.",
             registry=registry,
         )
-
+        self.fenced = Counter(
+            "feedmesh_ingest_ls_fenced_total",
+            "Writes that the stream refused because another replica has claimed.",
+            registry=registry,
+        )
         self.spooled = Gauge(
             "feedmesh_ingest_ls_spooled", "News that wait on disk.", registry=registry
         )

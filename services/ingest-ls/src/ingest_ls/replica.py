@@ -273,7 +273,7 @@ class Replica:
             renew=self._handler.renew,
             known=self._handler.is_stored,
             reread=partial(self._handler.read_news, self._bus),
-            doubt=self._leadership.doubt,
+            doubt=self._fenced,
         )
 
         def claimed(claim: Claim) -> None:
@@ -284,6 +284,10 @@ class Replica:
         self._handler.begin(term.claim.epoch, log)
         term.claimed = claimed
         return log
+
+    def _fenced(self) -> None:
+        self._own_metrics.fenced.inc()
+        self._leadership.doubt()
 
     async def _take_over(self, term: Term) -> None:
         """Continue from what the last leader published, once it is all there."""

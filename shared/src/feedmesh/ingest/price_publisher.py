@@ -111,6 +111,11 @@ class PricePublisher:
         """How many publishes wait for their confirmation, or to be sent at all."""
         return self._line.sent.waiting + len(self._dirty)
 
+    @property
+    def servers(self) -> int:
+        """By how many servers of NATS prices can leave."""
+        return len({line.bus.server for line in self._lines if line.bus.connected})
+
     def begin(self, epoch: int) -> None:
         """
         Number what is sent from now on under *epoch*, from 1.
