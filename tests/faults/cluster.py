@@ -6,9 +6,10 @@ import asyncio
 import json
 import signal
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from faults.processes import paused
@@ -22,6 +23,9 @@ from feedmesh.settings import ServiceSettings
 from feedmesh.stored import read_from
 from feedmesh.streams import NEWS, ensure_streams
 from launcher.cluster import Node, node_config, serve, urls
+
+
+T = TypeVar("T")
 
 
 class ClusterNode:
@@ -138,39 +142,33 @@ class Cluster:
                 await asyncio.sleep(0.1)
 
 
-async def make_streams(bus: Bus, replicas: int, seconds: float = 60.0) -> None:
+async def make_streams(bus: Bus, replicas: int) -> None:
     """Make what is missing of the streams, as soon as somebody decides."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                await ensure_streams(bus.nc.jetstream(), replicas)
-            except BusError:
-                await asyncio.sleep(0.1)
-            else:
-                return
+    await _answered(lambda: ensure_streams(bus.nc.jetstream(), replicas))
 
 
-async def claim(bus: Bus, feed: str, seconds: float = 60.0) -> Claim:
+async def claim(bus: Bus, feed: str) -> Claim:
     """Take over the writing for *feed*, as soon as the stream answers."""
+    return await _answered(lambda: claim_epoch(bus, feed))
+
+
+async def stored_news(bus: Bus) -> list[str]:
+    """Return every item of the log, in order, as soon as the cluster answers."""
+
+    async def read() -> list[str]:
+        found = read_from(bus, NEWS, 1, "news.*")
+        return [message.payload.decode() async for message in found]
+
+    return await _answered(read)
+
+
+async def _answered(ask: Callable[[], Awaitable[T]], seconds: float = 60.0) -> T:
     async with asyncio.timeout(seconds):
         while True:
             try:
-                return await claim_epoch(bus, feed)
+                return await ask()
             except BusError:
                 await asyncio.sleep(0.1)
-
-
-async def stored_news(bus: Bus, seconds: float = 60.0) -> list[str]:
-    """Return every item of the log, in order, as soon as the cluster answers."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                return [
-                    message.payload.decode()
-                    async for message in read_from(bus, NEWS, 1, "news.*")
-                ]
-            except BusError:
-                await asyncio.sleep(0.5)
 
 
 def plan_nodes(hosts: Sequence[str] = ("127.0.0.1",) * 3) -> list[Node]:
