@@ -67,9 +67,20 @@ def table(model: type[ServiceSettings]) -> str:
     rows = ["| setting | default | what |", "|---|---|---|"]
     for name, text in described(model).items():
         # Each service has a port of its own there.
-        shown = "per service" if name == "OPS_PORT" else default(model, name)
+        shown = "per service" if name == "OPS_PORT" else defaults(model, name)
         rows.append(f"| `{name}` | {shown} | {text.replace('``', '`')} |")
     return "\n".join(rows)
+
+
+def defaults(model: type[ServiceSettings], name: str) -> str:
+    """Return the default of a setting, and those of services that have another one."""
+    own = default(model, name)
+    others = [
+        f"{title} {default(other, name)}"
+        for title, other in MODELS.items()
+        if issubclass(other, model) and default(other, name) != own
+    ]
+    return ", ".join([own, *others])
 
 
 def page() -> str:

@@ -154,7 +154,8 @@ class IngestMetrics:
         )
         self.price_servers = gauge(
             "price_servers",
-            "NATS servers that prices can leave by; 2 where there are several.",
+            "NATS servers by which prices of ingest-fmp can leave; 2 where there are"
+            " several.",
         )
         self.dead_letters = counter(
             "dead_letters_total",
@@ -170,7 +171,9 @@ class IngestMetrics:
             "gaps_total", "Times for which data may be missing.", "link", "reason"
         )
         self.gap_seconds = counter(
-            "gap_seconds_total", "How long those times were together.", "link"
+            "gap_seconds_total",
+            "How long the times were together for which data may be missing.",
+            "link",
         )
         self.gaps_filled = counter(
             "gaps_filled_total", "Gaps whose data was got by other means.", "link"

@@ -520,11 +520,13 @@ def test_a_broken_file_keeps_the_old_keys_and_is_counted_once(
     assert it.auth.identify(it.token()).subject == "ann"
     assert it.count("key_loads_total", result="broken") == 4
     assert it.count("keys") == 1
+    assert it.count("keys_broken") == 1
     assert PRIVATE_RSA["d"] not in caplog.text
 
     it.path.write_bytes(key_set(oct_jwk(b"n" * 32), rsa_jwk()))
     it.auth.refresh()
     assert it.count("keys") == 2
+    assert it.count("keys_broken") == 0
 
 
 @pytest.mark.parametrize("text", [None, b"broken", key_set(oct_jwk(b"short"))])

@@ -253,7 +253,7 @@ CASES: dict[str, Case] = {
     "FeedmeshMessagesUnreadable": one(
         "feedmesh_edge_messages_unreadable_total", rising(1), flat(7)
     ),
-    "FeedmeshKeysMissing": one("feedmesh_edge_auth_keys", flat(0), flat(1)),
+    "FeedmeshKeysBroken": one("feedmesh_edge_auth_keys_broken", flat(1), flat(0)),
     "FeedmeshNatsDown": Case(
         {'feedmesh_bus_connected{job="edge"}': flat(0)},
         {

@@ -29,6 +29,7 @@ NOT_SHOWN: dict[str, str] = {
     "feedmesh_process_max_fds": "a constant; worth a look only beside open_fds",
     "feedmesh_process_virtual_memory_bytes": "says nothing on a 64-bit machine",
     "feedmesh_ingest_ls_spool_torn": "for who looks into a crash",
+    "feedmesh_edge_auth_keys": "for who changes them; an alert tells of broken ones",
     "feedmesh_ingest_ls_fenced_total": "no harm: the stream has kept one of two out",
 }
 """Metrics that neither a panel nor an alert uses, and why."""

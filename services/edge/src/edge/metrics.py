@@ -44,7 +44,9 @@ class EdgeMetrics:
         )
         self.frames = counter("frames_total", "Messages written to clients.")
         self.bytes = counter("bytes_total", "Bytes written to clients.")
-        self.writes = counter("writes_total", "Writes that they went out in.")
+        self.writes = counter(
+            "writes_total", "Writes in which messages left for clients."
+        )
         self.queue = gauge("queue", "What waits inside the edge.", "queue")
         self.conflated = counter(
             "conflated_total", "Price frames replaced by newer ones for slow clients."

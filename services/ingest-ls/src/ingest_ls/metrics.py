@@ -40,12 +40,12 @@ class LsMetrics:
         )
         self.spool_bytes = Gauge(
             "feedmesh_ingest_ls_spool_bytes",
-            "How many bytes of the disk they take.",
+            "Bytes of the disk that waiting news take.",
             registry=registry,
         )
         self.spool_limit = Gauge(
             "feedmesh_ingest_ls_spool_limit_bytes",
-            "How many they may take.",
+            "Bytes of the disk that waiting news may take.",
             registry=registry,
         )
         self.spool_torn = Gauge(

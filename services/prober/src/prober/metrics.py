@@ -53,7 +53,9 @@ class ProberMetrics:
             registry=registry,
         )
         self.last = gauge(
-            "prober_last_canary_timestamp_seconds", "When the last one came.", *canary
+            "prober_last_canary_timestamp_seconds",
+            "When the last canary came.",
+            *canary,
         )
         self.certificate = gauge(
             "certificate_expiry_timestamp_seconds",
@@ -73,10 +75,16 @@ class ProberMetrics:
         self.nats_store_limit = gauge(
             "nats_store_limit_bytes", "What its streams may take.", "node"
         )
-        self.stream_messages = gauge("nats_stream_messages", "Messages.", "stream")
-        self.stream_bytes = gauge("nats_stream_bytes", "Their size.", "stream")
+        self.stream_messages = gauge(
+            "nats_stream_messages", "Messages of it.", "stream"
+        )
+        self.stream_bytes = gauge(
+            "nats_stream_bytes", "Size of its messages.", "stream"
+        )
         self.stream_limit = gauge(
-            "nats_stream_limit_bytes", "At which the oldest are dropped.", "stream"
+            "nats_stream_limit_bytes",
+            "Size at which its oldest messages are dropped.",
+            "stream",
         )
         self.stream_last = gauge(
             "nats_stream_last_sequence", "Number of the last message.", "stream"

@@ -76,6 +76,11 @@ class AuthMetrics:
         self.keys = Gauge(
             "feedmesh_edge_auth_keys", "Keys that verify tokens.", registry=registry
         )
+        self.keys_broken = Gauge(
+            "feedmesh_edge_auth_keys_broken",
+            "1 while the file of keys is of no use, and those before are kept.",
+            registry=registry,
+        )
 
 
 class Authenticator:
@@ -142,11 +147,13 @@ class Authenticator:
     def _use(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._metrics.keys.set(len(verifier.keys))
+        self._metrics.keys_broken.set(0)
         self._metrics.key_loads.labels("used").inc()
         logger.info("keys of tokens are loaded", extra={"keys": len(verifier.keys)})
 
     def _keep(self, error: KeysError) -> None:
         self._metrics.key_loads.labels("broken").inc()
+        self._metrics.keys_broken.set(1)
         logger.error(
             "keys of tokens are broken; the old ones are kept",
             extra={"problem": f"the file {error}"},
