@@ -42,6 +42,7 @@ _CONNECT_SECONDS = 5.0
 _CEILING_SECONDS = 2.0
 # Where one server of three was lost, each millisecond is one without prices.
 _FIRST_SECONDS = 0.005
+_LOOK_SECONDS = 0.01
 
 
 class BusState:
@@ -240,14 +241,18 @@ class Bus:
         self, subject: str, payload: bytes = b"", timeout: float = 5.0
     ) -> bytes:
         """
-        Return the answer to *payload*.
+        Return the answer to *payload*, which is asked once there is a connection.
 
         Raises:
             BusError: If none came in *timeout* seconds.
         """
         try:
-            reply = await self.nc.request(subject, payload, timeout=timeout)
-        except NatsError as error:
+            async with asyncio.timeout(timeout):
+                # nats-py would ask after an outage what nobody waits for any more.
+                while not self.connected:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                reply = await self.nc.request(subject, payload, timeout=timeout)
+        except (NatsError, TimeoutError) as error:
             raise BusError(f"{subject}: {_text(error)}") from error
         return bytes(reply.data)
 

@@ -38,7 +38,7 @@ _BATCH = 1000
 # Of one answer; the server cuts a batch here and tells how much is left.
 _BATCH_BYTES = 8 * 1024 * 1024
 # A stream that is electing its leader does not answer, not even once it has one.
-_PATIENCE_SECONDS = (0.5, 0.5, 1.0, 1.0, 2.0)
+_PATIENCE_SECONDS = (0.5, 0.5, 1.0, 3.0)
 
 # What the server says of a message; of an answer without one, where its status is.
 _subject = re.compile(rb"\r\nNats-Subject: *([^\r]+)").search

@@ -110,6 +110,29 @@ async def test_a_question_that_is_not_heard_is_asked_again(tmp_path: Path) -> No
         await server.stop()
 
 
+async def test_what_nobody_waits_for_any_more_is_not_asked(
+    nats_server: NatsProcess, bus: Bus
+) -> None:
+    """Or all that was asked in an outage would come at its end, to busy servers."""
+    asked: list[bytes] = []
+
+    async def take(question: Msg) -> None:
+        asked.append(question.data)
+        await question.respond(b"answer")
+
+    await bus.nc.subscribe("test.asked", cb=take)
+    await bus.flush()
+    await nats_server.stop()
+    for _ in range(3):
+        with pytest.raises(BusError):
+            await bus.request("test.asked", b"in vain", timeout=0.2)
+    asking = asyncio.create_task(bus.request("test.asked", b"patient", timeout=20))
+    await nats_server.start()
+
+    assert await asking == b"answer"
+    assert asked == [b"patient"]
+
+
 async def test_a_question_does_not_outlive_its_cancellation(bus: Bus) -> None:
     """Before Python 3.12, ``wait_for`` forgets one that comes with the answer."""
 

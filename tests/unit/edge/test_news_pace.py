@@ -101,3 +101,22 @@ def test_a_stream_that_does_not_answer_is_asked_again_soon() -> None:
         pauses.append(pace.next)
     assert pauses[0] == 0.002
     assert pauses[-1] == 1.0
+
+
+def test_what_the_stream_has_refused_is_not_owed_for_ever() -> None:
+    pace = Pace()
+    pace.heard(100)
+    pace.looked(0)
+    pace.forget()
+    pace.forget()
+    pace.heard(1)
+    pace.looked(1)
+    assert pace.next == 1.0
+
+
+def test_what_was_heard_a_moment_ago_is_still_owed() -> None:
+    pace = Pace()
+    pace.heard(2)
+    pace.forget()
+    pace.looked(1)
+    assert pace.next == 0.002

@@ -16,6 +16,7 @@ from edge.clients.sender import Flusher, Sender
 from edge.news.log import NewsLog, Recovery
 from edge.news.reader import NewsReader
 from edge.positions import NewsPosition
+from feedmesh.errors import BusError
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,26 @@ async def test_without_looking_for_holes_the_histories_find_some(
     untrue, _ = await untrue_histories(200)
 
     assert untrue
+
+
+async def test_what_was_read_is_handed_on_though_the_rest_cannot_be() -> None:
+    history = History(random.Random(1))
+    log, stream = history.edges[0], history.stream
+    await log.advance(check=True)
+    before = log.position.sequence
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(log.position.sequence - before)
+        stream.away = True
+
+    log.on_advance(tell)
+    for number in range(20):
+        stream.publish(f"item {number}", 0)
+    with pytest.raises(BusError):
+        await log.advance(check=False)
+
+    assert told == [7]
 
 
 async def test_what_was_removed_before_it_was_read_is_not_asked_for_in_a_loop() -> None:

@@ -66,6 +66,17 @@ def test_after_an_outage_the_leader_has_time_to_return() -> None:
     assert found >= 1.0 + RETURN_SECONDS
 
 
+def test_an_outage_that_one_slept_through_gives_no_more_time() -> None:
+    silence = Silence(0.0)
+    assert first_enough(silence, every(LOOK, 0.1)) is None
+    # Asleep for ten seconds; the connection was lost meanwhile.
+    silence.deaf(10.0)
+
+    found = first_enough(silence, every(LOOK, 40.0, start=10.0))
+    assert found is not None
+    assert 10.0 + RETURN_SECONDS <= found <= 10.0 + RETURN_SECONDS + 2 * LOOK
+
+
 def test_who_has_left_is_not_waited_for() -> None:
     silence = Silence(0.0)
     silence.left()

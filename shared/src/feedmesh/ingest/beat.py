@@ -118,6 +118,6 @@ class Silence:
             # silence before goes on: on a busy machine, who only ever began anew after
             # a stall would wait for ever. One beat's time awake is the least.
             least = now - self._enough + BEAT_SECONDS
-            self._since = max(self._since + stalled, least)
+            self._since = max(min(self._since + stalled, now), least)
         self._looked = now
         return self.on_purpose or now - self._since >= self._enough

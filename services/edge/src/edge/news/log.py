@@ -245,6 +245,7 @@ class NewsLog:
             check = perf_counter() > checked + _CHECK_SECONDS
             if check:
                 checked = perf_counter()
+                pace.forget()
             try:
                 pace.looked(await self.advance(check=check))
             except BusError as error:
@@ -264,18 +265,18 @@ class NewsLog:
         if self._in_doubt:
             await self._check_identity()
             self._in_doubt = False
-        before, items, more = self._read_to, 0, True
+        items, more = 0, True
         while more:
             page = await self.read(self.position)
             for entry in page.entries:
                 self._take(entry)
                 items += isinstance(entry, StoredItem)
-            self._read_to = page.end.sequence
+            if page.end != self.position:
+                self._read_to = page.end.sequence
+                self.advanced()
+                for reader in list(self._readers):
+                    reader()
             more = page.more
-        if self._read_to > before:
-            self.advanced()
-            for reader in list(self._readers):
-                reader()
         if not self.warm.is_set():
             self.warm.set()
             logger.info("news log is warm", extra={"items": len(self._window)})

@@ -32,13 +32,25 @@ class Pace:
     def __init__(self) -> None:
         self.first = 0.0
         self.next = 0.0
+        # Heard and not found yet; and how many were heard since the last forgetting.
         self._owed = 0
+        self._recent = 0
         self._fresh = False
 
     def heard(self, items: int) -> None:
         """Note that so many *items* are about to be stored."""
         self._owed += items
+        self._recent += items
         self._fresh = True
+
+    def forget(self) -> None:
+        """
+        Wait no more for what was heard before this was last called.
+
+        The stream has refused it, or had it already.
+        """
+        self._owed = min(self._owed, self._recent)
+        self._recent = 0
 
     def looked(self, items: int) -> None:
         """Note that a look found so many *items*."""

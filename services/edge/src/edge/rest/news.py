@@ -159,7 +159,7 @@ async def _read_on(
                 if len(found) == limit:
                     more = entry.position != page.end or page.end != log.position
                     return NewsPage(found, entry.position, more, lost)
-        scanned += _SCAN
+        scanned += _SCAN if memory else page.end.sequence - after.sequence
         if page.end == after or scanned >= _MAX_SCANNED:
             return NewsPage(found, page.end, page.end != after, lost)
         after = page.end
