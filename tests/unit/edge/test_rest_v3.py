@@ -107,7 +107,7 @@ class FakeLog:
         self.asked += 1
         if self.away:
             raise BusError("away")
-        return self.after(position, 500)
+        return self.after(position, 100)
 
     async def recovery(self, position: NewsPosition) -> Recovery:
         if self.away:
@@ -802,6 +802,17 @@ async def test_pages_hold_all_that_is_there_and_never_claim_more(
     assert seen == wanted
     end = log.messages[-1].sequence if log.messages else 0
     assert complete == (not any(start < gone < end for gone in removed))
+
+
+async def test_a_filter_that_matches_nothing_has_so_much_read_at_a_time() -> None:
+    log = FakeLog()
+    log.kept = 0
+    log.add(7_000)
+
+    none = NewsFilter(frozenset({"disclosure"}))
+    page = await news_after(log, NewsPosition(STREAM, 0), none, 10, Waiters())
+
+    assert (page.position.sequence, page.more) == (5_000, True)
 
 
 QUERY = st.lists(
