@@ -249,7 +249,7 @@ class Bus:
         try:
             async with asyncio.timeout(timeout):
                 # nats-py would ask after an outage what nobody waits for any more.
-                while not self.connected:
+                while self.nc.is_reconnecting or self.nc.is_connecting:
                     await asyncio.sleep(_LOOK_SECONDS)
                 reply = await self.nc.request(subject, payload, timeout=timeout)
         except (NatsError, TimeoutError) as error:
