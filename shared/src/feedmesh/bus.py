@@ -309,6 +309,10 @@ class Bus:
         except NatsError as error:
             raise BusError(f"flush: {_text(error)}") from error
 
+    def leave(self) -> None:
+        """Go to another server, as if this one had ended the connection."""
+        self.nc.cut()
+
     def _doubt(self) -> None:
         for listener in self._listeners:
             listener()

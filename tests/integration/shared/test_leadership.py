@@ -6,15 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from faults.cluster import run_cluster
 from faults.proxy import run_proxy
 from nats_process import NatsProcess
 
 from feedmesh import subjects
 from feedmesh.bus import Bus, connect_bus
-from feedmesh.ingest.beat import RETURN_SECONDS, SILENCE_SECONDS
+from feedmesh.ingest.beat import (
+    RETURN_SECONDS,
+    RETURN_SOON_SECONDS,
+    SILENCE_SECONDS,
+)
 from feedmesh.ingest.epoch import claim_epoch, last_claim
 from feedmesh.ingest.leadership import Leadership
 from feedmesh.ingest.term import Term
@@ -306,6 +312,8 @@ async def test_a_leader_that_does_not_come_back_from_an_outage_is_replaced(
         await asyncio.sleep(SILENCE_SECONDS)
         await nats_server.stop()
         await first.vanish()
+        # Clients are farther and farther apart meanwhile.
+        await asyncio.sleep(2)
         await nats_server.start()
         waited = await clock(second.leads, 30)
 
@@ -313,7 +321,7 @@ async def test_a_leader_that_does_not_come_back_from_an_outage_is_replaced(
 
 
 async def test_an_outage_of_a_moment_counts_as_one(nats_server: NatsProcess) -> None:
-    """The leader may have been away, too, and takes longer to come back."""
+    """The leader may have been away, too, and take longer to come back."""
     async with AsyncExitStack() as stack:
         (first,) = await stack.enter_async_context(replicas(nats_server, 1))
         port = urlsplit(nats_server.url).port or 0
@@ -331,7 +339,7 @@ async def test_an_outage_of_a_moment_counts_as_one(nats_server: NatsProcess) -> 
                 await asyncio.sleep(0.001)
         waited = await clock(second.leads, 30)
 
-        assert waited > RETURN_SECONDS / 2
+        assert RETURN_SOON_SECONDS / 2 < waited < RETURN_SECONDS
 
 
 async def test_a_claim_that_the_stream_has_forgotten_is_made_again(
@@ -426,3 +434,47 @@ async def test_a_leader_of_prices_gives_up_when_nats_is_away_for_long(
             while len(replica.terms) < 2:
                 await asyncio.sleep(0.05)
         await replica.leave()
+
+
+async def led_after_both_have_died(folder: Path) -> float:
+    """Lose the leader and the standby's server at once; return how long it took."""
+    async with run_cluster(folder, sync="2m") as cluster, AsyncExitStack() as stack:
+        first_bus = await stack.enter_async_context(cluster.bus())
+        second_bus = await stack.enter_async_context(
+            connect_bus(cluster.settings(), "second")
+        )
+        # To elect another one that decides would take longer than all else.
+        decides = await cluster.leader(first_bus, NEWS)
+        while decides.plan.url.endswith(str(second_bus.server)):
+            second_bus.nc.cut()
+            await asyncio.sleep(0.2)
+        first, second = Replica(first_bus), Replica(second_bus)
+        first.start()
+        stack.push_async_callback(first.vanish)
+        await clock(first.leads, 30)
+        second.start()
+        stack.push_async_callback(second.vanish)
+        await clock(second.stands_by)
+        await asyncio.sleep(2 * SILENCE_SECONDS)
+        lost = next(
+            node
+            for node in cluster.nodes
+            if node.plan.url.endswith(str(second_bus.server))
+        )
+        async with lost.paused():
+            await first.vanish()
+            return await clock(second.leads, 60)
+
+
+async def test_a_standby_leaves_a_server_that_died_with_the_leader(
+    tmp_path: Path,
+) -> None:
+    assert await led_after_both_have_died(tmp_path) < RETURN_SECONDS
+
+
+async def test_else_it_hears_nothing_until_the_pings_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control."""
+    monkeypatch.setattr(Bus, "leave", lambda bus: None)
+    assert await led_after_both_have_died(tmp_path) > RETURN_SECONDS

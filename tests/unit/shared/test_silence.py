@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from feedmesh.ingest.beat import BEAT_SECONDS, RETURN_SECONDS, SILENCE_SECONDS, Silence
+from feedmesh.ingest.beat import (
+    BEAT_SECONDS,
+    RETURN_SECONDS,
+    RETURN_SOON_SECONDS,
+    SILENCE_SECONDS,
+    Silence,
+)
 
 
 LOOK = 0.02
@@ -59,11 +65,35 @@ def test_who_stalls_again_and_again_still_finds_it() -> None:
 
 def test_after_an_outage_the_leader_has_time_to_return() -> None:
     silence = Silence(0.0)
+    for now in every(LOOK, 3.0, start=1.0):
+        silence.deaf(now)
+    found = first_enough(silence, every(LOOK, 20.0, start=3.0))
+
+    assert found is not None
+    assert found >= 3.0 + RETURN_SECONDS
+
+
+def test_after_an_outage_of_a_moment_it_has_less_time() -> None:
+    """All others were away for a moment, too."""
+    silence = Silence(0.0)
     silence.deaf(1.0)
     found = first_enough(silence, every(LOOK, 20.0, start=1.0))
 
     assert found is not None
-    assert found >= 1.0 + RETURN_SECONDS
+    assert 1.0 + RETURN_SOON_SECONDS <= found <= 1.0 + RETURN_SOON_SECONDS + 2 * LOOK
+
+
+def test_what_is_heard_ends_an_outage() -> None:
+    silence = Silence(0.0)
+    for now in every(LOOK, 3.0, start=1.0):
+        silence.deaf(now)
+    silence.heard(3.1)
+
+    assert first_enough(silence, every(LOOK, 4.0, start=3.1)) is not None
+    silence.deaf(20.0)
+    found = first_enough(silence, every(LOOK, 40.0, start=20.0))
+    assert found is not None
+    assert found <= 20.0 + RETURN_SOON_SECONDS + 2 * LOOK
 
 
 def test_an_outage_that_one_slept_through_gives_no_more_time() -> None:
@@ -74,7 +104,7 @@ def test_an_outage_that_one_slept_through_gives_no_more_time() -> None:
 
     found = first_enough(silence, every(LOOK, 40.0, start=10.0))
     assert found is not None
-    assert 10.0 + RETURN_SECONDS <= found <= 10.0 + RETURN_SECONDS + 2 * LOOK
+    assert 10.0 + RETURN_SOON_SECONDS <= found <= 10.0 + RETURN_SOON_SECONDS + 2 * LOOK
 
 
 def test_who_has_left_is_not_waited_for() -> None:

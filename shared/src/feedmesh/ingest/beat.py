@@ -12,6 +12,7 @@ import msgspec
 __all__ = [
     "BEAT_SECONDS",
     "RETURN_SECONDS",
+    "RETURN_SOON_SECONDS",
     "SILENCE_SECONDS",
     "Beat",
     "Silence",
@@ -23,6 +24,9 @@ BEAT_SECONDS = 0.075
 SILENCE_SECONDS = 0.3
 # Clients of NATS come back up to 2 s apart, after up to 5 s for an attempt.
 RETURN_SECONDS = 7.5
+# After an outage of a moment that is far less: another server was at hand.
+RETURN_SOON_SECONDS = 1.5
+_RETURN_PER_SECOND = 5.0
 _STALL_SECONDS = 0.15
 
 
@@ -89,12 +93,14 @@ class Silence:
         self._since = now
         self._looked = now
         self._enough = SILENCE_SECONDS
+        self._deaf_since: float | None = None
         self.on_purpose = False
 
     def heard(self, now: float) -> None:
         """Note that the leader is there."""
         self._since = now
         self._enough = SILENCE_SECONDS
+        self._deaf_since = None
         self.on_purpose = False
 
     def left(self) -> None:
@@ -103,8 +109,13 @@ class Silence:
 
     def deaf(self, now: float) -> None:
         """Note that nothing could be heard until *now*, and that NATS was away."""
+        if self._deaf_since is None:
+            self._deaf_since = now
         self._since = now
-        self._enough = RETURN_SECONDS
+        away = now - self._deaf_since
+        self._enough = min(
+            RETURN_SOON_SECONDS + _RETURN_PER_SECOND * away, RETURN_SECONDS
+        )
 
     def left_to_wait(self, now: float) -> float:
         """Return after how many seconds it could be enough."""

@@ -208,8 +208,7 @@ class Leadership:
         looking = asyncio.create_task(known.look(), name="look")
         try:
             if not known.left:
-                # Short of time ourselves, we may not have read yet that it leads.
-                await self._bus.flush(timeout=_HEARD_SECONDS)
+                await self._hear()
             claim = await claim_epoch(
                 self._bus, self._feed, after=known.highest, last=last, still=still
             )
@@ -224,6 +223,22 @@ class Leadership:
         self._refused_since = None
         term.grant(claim, known.last)
         return True
+
+    async def _hear(self) -> None:
+        """
+        Read what has come: short of time ourselves, we may be late to hear the leader.
+
+        A server that does not answer is left. It may have died together with the
+        leader, and its connection would look alive for many seconds.
+
+        Raises:
+            BusError: If it does not answer.
+        """
+        try:
+            await self._bus.flush(timeout=_HEARD_SECONDS)
+        except BusError:
+            self._bus.leave()
+            raise
 
     def _was_refused(self, error: BusError) -> None:
         logger.debug("%s", error)
