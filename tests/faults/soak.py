@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -82,6 +83,8 @@ class Soak:
     travellers: list[NewsReader] = field(default_factory=list)
     leaky: ServiceProcess | None = None
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    # Of that, what is no file: a library is read when its code is first needed.
+    anonymous: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def lasting(self) -> dict[str, ServiceProcess]:
@@ -164,9 +167,9 @@ class Soak:
         while True:
             for name, service in self.lasting.items():
                 status = Path(f"/proc/{service.process.pid}/status").read_text()
-                line = next(x for x in status.splitlines() if x.startswith("VmRSS"))
-                mib = int(line.split()[1]) / 1024
-                self.memory.setdefault(name, []).append((now() / 3600, mib))
+                for kind, seen in ("VmRSS", self.memory), ("RssAnon", self.anonymous):
+                    (kib,) = re.findall(rf"^{kind}:\s+(\d+) kB$", status, re.MULTILINE)
+                    seen.setdefault(name, []).append((now() / 3600, int(kib) / 1024))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def held(self) -> dict[str, int]:
@@ -320,6 +323,8 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "memory_slope_mib_per_h": round(slopes[worst], 2),
             "memory_slope_of": worst,
             "memory_slopes": ", ".join(f"{n} {slopes[n]:.1f}" for n in sorted(slopes)),
+            "memory_mib_of_it": course(soak.memory[worst]),
+            "memory_mib_of_it_without_files": course(soak.anonymous[worst]),
             **{f"more_{what}": most(changes, what) for what in COUNTED},
             "more_of": ", ".join(f"{n} {name}" for name, n in changes.items() if n > 0),
             "control_missed": missed(careless, stored),
@@ -359,6 +364,12 @@ def most(grown: dict[str, int], what: str) -> int:
 def second_half(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return what was seen after the caches had filled."""
     return points[len(points) // 2 :]
+
+
+def course(points: list[tuple[float, float]]) -> str:
+    """Return what was seen from each twelfth to the next."""
+    twelfths = [points[n * (len(points) - 1) // 12] for n in range(13)]
+    return " ".join(f"{mib:.1f}" for _, mib in twelfths)
 
 
 async def stored_news(bus: Bus) -> list[str]:
