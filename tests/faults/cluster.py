@@ -103,6 +103,10 @@ class Cluster:
     def node(self, name: str) -> ClusterNode:
         return next(node for node in self.nodes if node.name == name)
 
+    def node_of(self, bus: Bus) -> ClusterNode:
+        """Return the node that *bus* is connected to, or was."""
+        return next(n for n in self.nodes if n.plan.url.endswith(str(bus.server)))
+
     async def start(self) -> None:
         """Start what does not run, and wait until all are healthy."""
         for node in self.nodes:

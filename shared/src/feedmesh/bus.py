@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -32,7 +32,14 @@ from feedmesh.settings import ServiceSettings
 from feedmesh.tracing import Tracer
 
 
-__all__ = ["Bus", "BusState", "OpenBus", "connect_bus", "second_bus"]
+__all__ = [
+    "Bus",
+    "BusState",
+    "OpenBus",
+    "connect_bus",
+    "count_servers",
+    "second_bus",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -406,6 +413,11 @@ def second_bus(settings: ServiceSettings, name: str, bus: Bus) -> OpenBus | None
     if len(settings.nats_url) < 2:
         return None
     return partial(connect_bus, settings, f"{name}-second", apart_from=bus)
+
+
+def count_servers(buses: Iterable[Bus]) -> int:
+    """Return to how many different servers *buses* are connected now."""
+    return len({bus.server for bus in buses if bus.connected})
 
 
 async def _connect(bus: Bus, settings: ServiceSettings, name: str) -> None:

@@ -445,7 +445,7 @@ async def led_after_both_have_died(folder: Path) -> float:
         )
         # To elect another one that decides would take longer than all else.
         decides = await cluster.leader(first_bus, NEWS)
-        while decides.plan.url.endswith(str(second_bus.server)):
+        while cluster.node_of(second_bus) is decides:
             second_bus.nc.cut()
             await asyncio.sleep(0.2)
         first, second = Replica(first_bus), Replica(second_bus)
@@ -456,12 +456,7 @@ async def led_after_both_have_died(folder: Path) -> float:
         stack.push_async_callback(second.vanish)
         await clock(second.stands_by)
         await asyncio.sleep(2 * SILENCE_SECONDS)
-        lost = next(
-            node
-            for node in cluster.nodes
-            if node.plan.url.endswith(str(second_bus.server))
-        )
-        async with lost.paused():
+        async with cluster.node_of(second_bus).paused():
             await first.vanish()
             return await clock(second.leads, 60)
 

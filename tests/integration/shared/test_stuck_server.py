@@ -28,7 +28,7 @@ async def stuck(folder: Path) -> AsyncIterator[tuple[Bus, ClusterNode]]:
         cluster.bus(),
         connect_bus(cluster.settings(), "publisher") as bus,
     ):
-        node = next(n for n in cluster.nodes if n.plan.url.endswith(str(bus.server)))
+        node = cluster.node_of(bus)
         async with node.paused():
             yield bus, node
 

@@ -8,6 +8,7 @@ from .panels import RATE, Board, Panel, Query, now, rate
 __all__ = ["NATS"]
 
 _EDGE = "feedmesh_edge_"
+_INGEST = "feedmesh_ingest_"
 _NATS = "feedmesh_nats_"
 
 NATS = Board(
@@ -21,9 +22,7 @@ NATS = Board(
                 (
                     now("feedmesh_bus_connected", "job", "instance"),
                     Query(f"{_EDGE}price_servers", "{{instance}} servers of prices"),
-                    Query(
-                        "feedmesh_ingest_price_servers", "{{instance}} servers for them"
-                    ),
+                    Query(f"{_INGEST}price_servers", "{{instance}} servers of prices"),
                 ),
             ),
             Panel(

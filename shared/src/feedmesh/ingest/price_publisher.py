@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nats.errors import Error as NatsError
 
-from feedmesh.bus import Bus, OpenBus
+from feedmesh.bus import Bus, OpenBus, count_servers
 from feedmesh.fast_lane import LaneMessage
 from feedmesh.ingest.price_line import PriceLine
 from feedmesh.messages import Version
@@ -41,14 +41,14 @@ __all__ = ["Encode", "PricePublisher"]
 logger = logging.getLogger(__name__)
 
 _WINDOW = 32_768
-_ECHO_SECONDS = 0.01
+_ECHOES_A_SECOND = 100
 # Of what came before the oldest of so many echoes, nothing is left in the server.
 _ECHOES = 3
-_ECHOES_A_TICK = 25
-# Whose server owes more echoes is left, for one that owes fewer: 1 s and 0.2 s.
-_STUCK, _ALIVE = 100, 20
-# After which nothing old is under way any more: 1 s.
-_SETTLED = 100
+_ECHOES_A_TICK = _ECHOES_A_SECOND // 4
+# Whose server owes more echoes is left, for one that owes fewer.
+_STUCK, _ALIVE = _ECHOES_A_SECOND, _ECHOES_A_SECOND // 5
+# After which nothing old is under way any more.
+_SETTLED = _ECHOES_A_SECOND
 # After which a confirmation is overdue: 2 s.
 _CONFIRM_TICKS = 8
 # Messages that are kept to be sent again as they were.
@@ -114,7 +114,7 @@ class PricePublisher:
     @property
     def servers(self) -> int:
         """By how many servers of NATS prices can leave."""
-        return len({line.bus.server for line in self._lines if line.bus.connected})
+        return count_servers(line.bus for line in self._lines)
 
     def begin(self, epoch: int) -> None:
         """
@@ -189,7 +189,7 @@ class PricePublisher:
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(_ECHO_SECONDS):
+            async with asyncio.timeout(1 / _ECHOES_A_SECOND):
                 await self._wake.wait()
                 self._wake.clear()
         except TimeoutError:

@@ -271,7 +271,7 @@ class NewsLog:
             for entry in page.entries:
                 self._take(entry)
                 items += isinstance(entry, StoredItem)
-            if page.end != self.position:
+            if page.end.sequence > self._read_to:
                 self._read_to = page.end.sequence
                 self.advanced()
                 for reader in list(self._readers):

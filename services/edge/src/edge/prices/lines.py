@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from feedmesh import subjects
-from feedmesh.bus import Bus, OpenBus
+from feedmesh.bus import Bus, OpenBus, count_servers
 from feedmesh.fast_lane import Lane, LaneMessage
 
 
@@ -88,9 +88,7 @@ class PriceLines:
     @property
     def servers(self) -> int:
         """From how many servers prices come."""
-        return len(
-            {line.bus.server for line in self._lines if line.bus.connected} - {None}
-        )
+        return count_servers(line.bus for line in self._lines)
 
     async def open(self, take: Lane, doubt: Callable[[], None]) -> None:
         """
