@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -378,6 +379,27 @@ def test_what_is_remembered_of_news_is_bounded() -> None:
     assert seen.add("99", "99") == (True, False)
     assert seen.add("other", "99") == (False, True)
     assert seen.add("0", "0") == (False, False)
+
+
+def test_what_is_remembered_takes_no_more_memory_once_it_is_full() -> None:
+    repeats, seen = Repeats(capacity=2000), SeenIds(capacity=2000)
+
+    def note(numbers: range) -> None:
+        for number in numbers:
+            repeats.first_of(f"{number:020}", "20260715", f"{number:020}")
+            seen.add(f"{number:020}a", f"{number:020}")
+
+    tracemalloc.start()
+    try:
+        note(range(2200))
+        full, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        note(range(2200, 20_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak <= 1.1 * full
 
 
 def test_trades_of_one_second_are_ordered_by_their_volume() -> None:

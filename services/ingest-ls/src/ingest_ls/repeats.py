@@ -10,30 +10,32 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections import OrderedDict
+from collections import deque
+from typing import Generic, TypeVar
 
 
 __all__ = ["Repeats", "SeenIds"]
 
 _TAG = re.compile(r"<[^<>]{0,100}>")
 _SPACE = re.compile(r"\s+")
+# One dict for all would be made anew now and then, and be there twice while it is.
+_PARTS = 20
+
+K = TypeVar("K")
 
 
 class Repeats:
     """The first item of each title and day, of the last *capacity* titles."""
 
     def __init__(self, capacity: int = 20_000) -> None:
-        self._first: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._capacity = capacity
+        self._first = _Latest[tuple[str, str]](capacity)
 
     def first_of(self, title: str, date: str, realkey: str) -> str | None:
         """Return the key of the first item with *title* on *date*, if not this one."""
         text = _comparable(title)
         if not text:
             return None
-        first = self._first.setdefault((text, date), realkey)
-        if len(self._first) > self._capacity:
-            self._first.popitem(last=False)
+        first = self._first.note((text, date), realkey)
         return None if first == realkey else first
 
 
@@ -41,28 +43,41 @@ class SeenIds:
     """The last *capacity* items: their ids, and which of them each realkey had."""
 
     def __init__(self, capacity: int = 20_000) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
-        self._realkeys: OrderedDict[str, None] = OrderedDict()
-        self._capacity = capacity
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
+        self._ids = _Latest[str](capacity)
+        self._realkeys = _Latest[str](capacity)
 
     def discard(self, item_id: str) -> None:
         """Forget an item that was noted and is not kept after all."""
-        self._ids.pop(item_id, None)
+        self._ids.discard(item_id)
 
     def add(self, item_id: str, realkey: str) -> tuple[bool, bool]:
         """Note an item; return whether its id, and its realkey, were there before."""
-        seen = item_id in self._ids
-        reused = bool(realkey) and realkey in self._realkeys and not seen
-        self._ids[item_id] = None
-        if realkey:
-            self._realkeys[realkey] = None
-        for known in (self._ids, self._realkeys):
-            while len(known) > self._capacity:
-                known.popitem(last=False)
-        return seen, reused
+        seen = self._ids.note(item_id, "") is not None
+        known = bool(realkey) and self._realkeys.note(realkey, "") is not None
+        return seen, known and not seen
+
+
+class _Latest(Generic[K]):
+    """The last *capacity* keys at least, a twentieth more at most; each has a text."""
+
+    def __init__(self, capacity: int) -> None:
+        self._full = -(-capacity // _PARTS)
+        self._parts: deque[dict[K, str]] = deque([{}], maxlen=_PARTS + 1)
+
+    def note(self, key: K, text: str) -> str | None:
+        """Return the text of *key*; if it had none, return None and keep *text*."""
+        for part in self._parts:
+            if (found := part.get(key)) is not None:
+                return found
+        if len(self._parts[-1]) == self._full:
+            self._parts.append({})
+        self._parts[-1][key] = text
+        return None
+
+    def discard(self, key: K) -> None:
+        """Forget *key*."""
+        for part in self._parts:
+            part.pop(key, None)
 
 
 def _comparable(title: str) -> str:
