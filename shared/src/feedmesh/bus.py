@@ -50,6 +50,7 @@ _CEILING_SECONDS = 2.0
 # Where one server of three was lost, each millisecond is one without prices.
 _FIRST_SECONDS = 0.005
 _LOOK_SECONDS = 0.01
+_REFUSED_SUBJECT = "permissions violation"
 
 
 class BusState:
@@ -96,6 +97,19 @@ class _Client(LaneClient):
         ):
             raise NatsError("nats: the server offers no TLS")
         await super()._process_info(info, initial_connection)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """
+        Take an error of the server: one that is not of a subject ends the connection.
+
+        nats-py would be closed by it for ever, though a limit that was lowered by
+        mistake may be as it was a moment later.
+        """
+        if _REFUSED_SUBJECT in err_msg.lower():
+            await super()._process_err(err_msg)
+            return
+        logger.warning("NATS ends the connection", extra={"reason": err_msg})
+        await self._process_op_err(NatsError(f"nats: {err_msg}"))
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         """
@@ -348,7 +362,7 @@ class Bus:
                 extra={"subject": error.subject},
             )
             self._doubt()
-        elif "permissions violation" in text.lower():
+        elif _REFUSED_SUBJECT in text.lower():
             # A refused publish looks like a timeout to its caller; this is the only
             # place where the truth arrives.
             subject = text.rsplit('"', 2)[-2] if text.count('"') >= 2 else "a subject"

@@ -218,6 +218,35 @@ async def test_without_a_guard_the_error_of_the_socket_comes_out(
         await asyncio.to_thread(lambda: uvloop.run(use_a_closed_socket(nats_server)))
 
 
+async def break_a_limit(bus: Bus) -> None:
+    """Have the server end the connection with an error, as a limit lowered later may."""
+    bus.nc._max_payload = 4 << 20
+    await bus.publish("test", bytes(2 << 20))
+
+
+async def test_an_error_that_ends_the_connection_is_not_the_end(bus: Bus) -> None:
+    back = asyncio.Event()
+    bus.on_doubt(back.set)
+    await break_a_limit(bus)
+
+    async with asyncio.timeout(20):
+        await back.wait()
+    await bus.flush()
+    assert bus.connected
+
+
+async def test_for_nats_py_such_an_error_is_the_end(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control."""
+    monkeypatch.delattr("feedmesh.bus._Client._process_err")
+    await break_a_limit(bus)
+
+    async with asyncio.timeout(20):
+        while not bus.nc.is_closed:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_later_claim_has_a_higher_epoch(bus: Bus) -> None:
     first = await claim_epoch(bus, "fmp")
     second = await claim_epoch(bus, "fmp")
