@@ -76,6 +76,11 @@ class DemandBook:
         if who in self._lists or len(self._lists) < _MAX_ANNOUNCERS:
             self._lists[who] = (now, frozenset(symbols))
 
+    def hold(self, now: float) -> None:
+        """Take all as if it had been announced at *now*, when nobody can be heard."""
+        self._lists = {who: (now, names) for who, (_, names) in self._lists.items()}
+        self._last_wanted = dict.fromkeys(self._last_wanted, now)
+
     def wanted(self, now: float) -> frozenset[str]:
         """Return what should flow at *now*."""
         for who, (heard, _) in list(self._lists.items()):
@@ -171,6 +176,8 @@ class DemandListener:
             if self._pins_due or now - self._pins_read_at >= _PINS_SECONDS:
                 self._pins_read_at = now
                 await self._read_pins()
+            if not self._bus.connected:
+                self._book.hold(asyncio.get_running_loop().time())
             self._changed(self._always | self._pinned | self._book.wanted(now))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PINS_SECONDS):

@@ -135,6 +135,41 @@ async def test_demand_of_two_edges_is_one_and_ends_after_the_grace(
     task.cancel()
 
 
+@pytest.mark.parametrize("holds", [True, False])
+async def test_what_is_wanted_stays_so_while_nobody_can_say(
+    nats_server: NatsProcess,
+    bus: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    holds: bool,
+) -> None:
+    """Or an outage of NATS would end subscriptions upstream; the control shows it."""
+    monkeypatch.setattr("feedmesh.demand._SILENCE_SECONDS", 2.0)
+    if not holds:
+        monkeypatch.setattr("feedmesh.demand.DemandBook.hold", lambda self, now: None)
+    seen: list[frozenset[str]] = []
+    task = asyncio.create_task(DemandListener(bus, [], 0.5, seen.append).run())
+    try:
+        async with asyncio.timeout(20):
+            while frozenset({"AAPL"}) not in seen:
+                payload = b'{"v":1,"who":"test","symbols":["AAPL"]}'
+                await bus.publish("demand.test", payload)
+                await asyncio.sleep(0.1)
+        seen.clear()
+        await nats_server.stop()
+        await asyncio.sleep(10)
+        await nats_server.start()
+        await until_back(bus)
+        looks = len(seen)
+        async with asyncio.timeout(20):
+            while len(seen) <= looks:
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+
+    assert all(wanted == {"AAPL"} for wanted in seen) is holds
+
+
 async def test_a_pinned_symbol_stays_wanted_without_clients(
     nats_server: NatsProcess, bus: Bus, eventually: Eventually
 ) -> None:

@@ -38,6 +38,15 @@ def test_who_falls_silent_is_forgotten() -> None:
     assert book.wanted(23) == frozenset()
 
 
+def test_nobody_falls_silent_who_cannot_be_heard() -> None:
+    book = DemandBook(grace_seconds=10)
+    book.announce("a", ["AAPL"], now=0)
+    book.hold(30)
+
+    assert book.wanted(30) == {"AAPL"}
+    assert book.wanted(53) == frozenset()
+
+
 def test_a_symbol_that_comes_back_is_never_dropped() -> None:
     book = DemandBook(grace_seconds=10)
     book.announce("a", ["AAPL"], now=0)
