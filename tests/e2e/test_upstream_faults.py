@@ -237,6 +237,39 @@ async def test_every_form_of_acknowledgement_is_understood(
     await news_flow(mesh)
 
 
+async def last_gap(mesh: Mesh, feed: str) -> dict[str, Any]:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{mesh.url}/api/v3/gaps", params={"feed": feed})
+    found: dict[str, Any] = answer.json()["gaps"][-1]
+    return found
+
+
+async def test_refused_news_are_a_gap_though_trades_are_agreed_to(mesh: Mesh) -> None:
+    service = mesh.services["ingest_ls"]
+
+    async def confirmed(count: int) -> None:
+        async with asyncio.timeout(30):
+            while count != await service.metric(
+                "feedmesh_ingest_subscriptions_confirmed"
+            ):
+                await asyncio.sleep(0.05)
+
+    await mesh.restart_service("ingest_ls")
+    await confirmed(3)
+    await fault(mesh, "ls.ws", "ack", variant="reject", code="10009", tr_cd="NWS")
+    await fault(mesh, "ls.ws", "drop")
+    await confirmed(2)
+    await asyncio.sleep(1)
+    assert (await last_gap(mesh, "ls"))["to"] is None
+
+    await mesh.simulator.call("DELETE", "/fault")
+    await fault(mesh, "ls.ws", "drop")
+    await confirmed(3)
+    async with asyncio.timeout(10):
+        while (await last_gap(mesh, "ls"))["to"] is None:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_token_that_is_void_is_replaced_once(mesh: Mesh) -> None:
     service = mesh.services["ingest_ls"]
     before = await service.metric("feedmesh_ingest_ls_tokens_issued_total")

@@ -89,7 +89,7 @@ class LinkStatus(NamedTuple):
         flow: How its data flows; None if nobody has looked, or nothing could flow.
         per_minute: Frames with data in the last minutes, if that was watched.
         usual_per_minute: As many are usual, if that is known.
-        first_frame_ns: When this connection first said anything.
+        flows_ns: Since when this connection brings what is wanted; None before.
     """
 
     state: LinkState
@@ -108,7 +108,7 @@ class LinkStatus(NamedTuple):
     flow: Flow | None = None
     per_minute: float | None = None
     usual_per_minute: float | None = None
-    first_frame_ns: int | None = None
+    flows_ns: int | None = None
 
 
 class HasStatus(Protocol):

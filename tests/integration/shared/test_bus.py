@@ -219,7 +219,7 @@ async def test_without_a_guard_the_error_of_the_socket_comes_out(
 
 
 async def break_a_limit(bus: Bus) -> None:
-    """Have the server end the connection with an error, as a limit lowered later may."""
+    """Have the server end the connection, as it does when a limit was lowered."""
     bus.nc._max_payload = 4 << 20
     await bus.publish("test", bytes(2 << 20))
 

@@ -158,3 +158,51 @@ def test_never_more_connects_in_a_minute_than_allowed(pauses: list[float]) -> No
         sum(start <= at < start + 60 - 1e-6 for at in connects) <= 10
         for start in connects
     )
+
+
+def test_the_first_key_is_asked_for_before_all_others() -> None:
+    book = SubscriptionBook(batch=1, first="NWS:1")
+    book.want({"K3_:1", "NWS:1", "S3_:1"})
+
+    asked = [request.keys[0] for request in book.due(0)]
+
+    assert asked == ["NWS:1", "K3_:1", "S3_:1"]
+
+
+def test_an_answer_is_of_what_it_names() -> None:
+    book = SubscriptionBook(batch=1, first="NWS:1")
+    book.want({"NWS:1", "S3_:1", "S3_:2"})
+    book.due(0)
+    # The answer to the first was lost.
+    book.acknowledged("subscribe", "S3_:")
+    book.refused("subscribe", "S3_:")
+
+    assert book.confirmed == {"S3_:1"}
+    assert book.acknowledged("subscribe", "K3_:") is None
+    assert book.acknowledged("subscribe") == Request("subscribe", ("NWS:1",))
+
+
+def test_what_is_wanted_flows_once_all_is_answered_or_data_comes() -> None:
+    book = SubscriptionBook(batch=1)
+    book.want({"a", "b"})
+    book.due(0)
+    assert book.flows(data=True)
+    book.acknowledged("subscribe")
+    assert not book.flows(data=False)
+    book.refused("subscribe")
+    assert book.flows(data=False)
+
+
+def test_without_the_first_key_nothing_flows_that_matters() -> None:
+    book = SubscriptionBook(batch=1, first="NWS:1")
+    book.want({"NWS:1", "S3_:1"})
+    book.due(0)
+    book.acknowledged("subscribe", "S3_:")
+    assert not book.flows(data=False)
+    # As news would, from an upstream that never answers.
+    assert book.flows(data=True)
+    book.refused("subscribe", "NWS:")
+    assert not book.flows(data=True)
+    book.due(300)
+    book.acknowledged("subscribe", "NWS:")
+    assert book.flows(data=False)

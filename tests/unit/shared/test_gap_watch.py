@@ -35,7 +35,10 @@ def link(
 
 
 def live(since: int, last: int | None) -> LinkStatus:
-    return link(LinkState.LIVE, since=since, last=last)
+    """Return one that brings what is wanted, if it has brought anything since."""
+    found = link(LinkState.LIVE, since=since, last=last)
+    flows = last is not None and last >= since
+    return found._replace(flows_ns=found.last_frame_ns if flows else None)
 
 
 def after(seconds: float) -> int:
@@ -170,7 +173,7 @@ def test_no_gap_ends_before_it_begins(watch: GapWatch) -> None:
 def test_a_gap_ends_with_the_first_that_was_heard_not_when_it_was_looked_at() -> None:
     watch = GapWatch("feed")
     watch.begin({LINK: after(0)}, "handover")
-    status = live(2, 5)._replace(first_frame_ns=after(3))
+    status = live(2, 5)._replace(flows_ns=after(3))
 
     (gap,) = watch.look(LINK, status, after(6))
 

@@ -172,7 +172,7 @@ class Replica:
         return Link(
             LsDialect(settings.ls_ws_url, self._tokens, tls),
             # One key a message, since an acknowledgement does not say of which.
-            SubscriptionBook(batch=1),
+            SubscriptionBook(batch=1, first=NEWS_KEY),
             self._frames.take,
             self._metrics,
             LinkLimits(silence_seconds=settings.ls_silence),

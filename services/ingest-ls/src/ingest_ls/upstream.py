@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from feedmesh.errors import FeedLostError, FeedRefusedError
-from feedmesh.ingest.dialect import Control, Opened, Reading
+from feedmesh.ingest.dialect import Answer, Control, Opened, Reading
 from feedmesh.ingest.subscriptions import Request
 from feedmesh.ingest.wire import open_wire
 from ingest_ls.rest import TokenRejectedError
@@ -50,6 +50,7 @@ _HEADERS = {"User-Agent": "feedmesh", "Accept-Language": "ko-KR,ko;q=0.9"}
 
 class _Header(msgspec.Struct):
     rsp_cd: Any = None
+    tr_cd: Any = None
     tr_type: Any = None
 
 
@@ -122,16 +123,17 @@ class LsDialect:
             return None
         if header is None or not isinstance(header.rsp_cd, str):
             return None
-        # The field is null in some acknowledgements, which are then of a registration.
-        answer = _ANSWERS.get(str(header.tr_type), Control.SUBSCRIBED)
+        # Both are null in some acknowledgements, which are then of a registration.
+        control = _ANSWERS.get(str(header.tr_type), Control.SUBSCRIBED)
+        about = f"{header.tr_cd}:" if isinstance(header.tr_cd, str) else ""
         if header.rsp_cd == _OK:
-            return answer
+            return Answer(control, about)
         if header.rsp_cd in _BAD_TOKEN:
             self._tokens.reject()
             raise TokenRejectedError("token_rejected", header.rsp_cd)
         if header.rsp_cd == _WRONG_SERVER:
             raise FeedRefusedError("account_kind", header.rsp_cd)
         logger.warning("a registration was rejected", extra={"code": header.rsp_cd})
-        if answer is Control.SUBSCRIBED:
-            return Control.SUBSCRIBE_REFUSED
-        return Control.UNSUBSCRIBE_REFUSED
+        if control is Control.SUBSCRIBED:
+            return Answer(Control.SUBSCRIBE_REFUSED, about)
+        return Answer(Control.UNSUBSCRIBE_REFUSED, about)

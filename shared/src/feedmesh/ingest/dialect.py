@@ -11,7 +11,7 @@ from feedmesh.ingest.subscriptions import Request
 from feedmesh.ingest.wire import Wire
 
 
-__all__ = ["Control", "Dialect", "Opened", "Reading"]
+__all__ = ["Answer", "Control", "Dialect", "Opened", "Reading"]
 
 
 class Control(Enum):
@@ -26,7 +26,14 @@ class Control(Enum):
     OTHER = "other"
 
 
-Reading = Control | None
+class Answer(NamedTuple):
+    """An answer to a request of which the first key begins with *about*."""
+
+    control: Control
+    about: str
+
+
+Reading = Control | Answer | None
 """What a dialect reads in a frame; None is data."""
 
 

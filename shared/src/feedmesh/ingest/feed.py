@@ -23,7 +23,7 @@ from typing import NamedTuple
 from feedmesh.backoff import ConnectLimiter
 from feedmesh.clock import now_ns
 from feedmesh.errors import FeedBusyError, FeedError, FeedLostError, FeedRefusedError
-from feedmesh.ingest.dialect import Control, Dialect, Opened
+from feedmesh.ingest.dialect import Answer, Control, Dialect, Opened
 from feedmesh.ingest.link_figures import LinkFigures
 from feedmesh.ingest.pauses import LinkPauses, Pauses, usual_pauses
 from feedmesh.ingest.subscriptions import SubscriptionBook, Verb
@@ -118,7 +118,7 @@ class Link:
         self._limiter = ConnectLimiter(self._limits.connects_per_minute)
         self._state = LinkState.CONNECTING
         self._since_ns = now_ns()
-        self._first_frame_ns: int | None = None
+        self._flows_ns: int | None = None
         self._last_frame_ns: int | None = None
         self._last_data_ns = 0
         self._data_frames = 0
@@ -160,7 +160,7 @@ class Link:
             last_data_ns=self._last_data_ns or None,
             data_frames=self._data_frames,
             narrowed=self._narrowed,
-            first_frame_ns=self._first_frame_ns,
+            flows_ns=self._flows_ns,
         )
 
     async def run(self) -> None:
@@ -237,7 +237,7 @@ class Link:
                 self._alive = True
                 self._logged_in = opened.logged_in
                 self._heartbeats = False
-                self._first_frame_ns = None
+                self._flows_ns = None
                 self._enter(LinkState.LIVE, None)
                 logger.info("link is up", extra={"link": self.name})
                 self._heard = asyncio.get_running_loop().time()
@@ -284,32 +284,37 @@ class Link:
     async def _take(self, frame: bytes) -> None:
         received_ns = now_ns()
         self._last_frame_ns = received_ns
-        if self._first_frame_ns is None:
-            self._first_frame_ns = received_ns
-            # Whoever watches gaps need not look for this.
-            self._changed()
         self._heard = asyncio.get_running_loop().time()
         reading = self._dialect.read(frame)
         if reading is None:
             self._last_data_ns = received_ns
             self._data_frames += 1
             self._pauses.good()
+            self._note_flow(received_ns, data=True)
             await self._handle(self.name, frame, received_ns)
             return
-        self._figures.control(reading.value)
-        if reading is Control.HEARTBEAT:
+        control, about = reading if isinstance(reading, Answer) else (reading, "")
+        self._figures.control(control.value)
+        if control is Control.HEARTBEAT:
             self._heartbeats = True
-        elif reading in _ANSWERS:
-            self._answered(*_ANSWERS[reading])
+        elif control in _ANSWERS:
+            self._answered(*_ANSWERS[control], about)
+            self._note_flow(received_ns, data=False)
 
-    def _answered(self, verb: Verb, agreed: bool) -> None:
+    def _note_flow(self, received_ns: int, *, data: bool) -> None:
+        if self._flows_ns is None and self._book.flows(data=data):
+            self._flows_ns = received_ns
+            # Whoever watches gaps need not look for this.
+            self._changed()
+
+    def _answered(self, verb: Verb, agreed: bool, about: str) -> None:
         if agreed:
             self._logged_in = True
-            self._book.acknowledged(verb)
+            self._book.acknowledged(verb, about)
             self._show_subscriptions()
             self._changed()
             return
-        request = self._book.refused(verb)
+        request = self._book.refused(verb, about)
         count = len(request.keys) if request else 0
         # A link that brings nothing is left for a slow retry; one that brings some of
         # what was asked goes on, and the book asks for the rest again later.

@@ -1,8 +1,8 @@
 """
 When gaps begin and end, from what links say of themselves; no I/O, time is given.
 
-A gap begins with the last instant of which all was stored, and ends when the link was
-heard again; so whatever is missing was sent between the two. What was sent shortly
+A gap begins with the last instant of which all was stored, and ends when what is wanted
+flows again; so whatever is missing was sent between the two. What was sent shortly
 before a link ended may have lain in a buffer, unread: a gap begins so much earlier.
 """
 
@@ -87,9 +87,9 @@ class GapWatch:
             if was_live and not link.open:
                 since_ns = (last or status.since_ns) - UNREAD_NS
                 return [self._opened(name, since_ns, status.reason or "lost")]
-        elif last is not None and last >= status.since_ns:
+        elif status.flows_ns is not None:
             link.live = True
-            return self._ended(link, status.first_frame_ns or at_ns)
+            return self._ended(link, status.flows_ns)
         return []
 
     def overflowed(self, name: str, at_ns: int, reason: str) -> list[FeedGap]:

@@ -3,10 +3,10 @@ What an upstream should send us, and what it has agreed to send.
 
 Two sets, desired and confirmed, reconciled for ever: the difference becomes requests,
 an acknowledgement moves keys from one side to the other, and an acknowledgement that
-does not come makes its keys due again. Upstreams acknowledge without saying what, so
-answers are matched to requests in the order sent. What was refused is set aside and
-asked for again later: one key that the plan lacks must not cost the others. No I/O, and
-time is an argument.
+does not come makes its keys due again. Upstreams do not say what they acknowledge, or
+of what kind it is at best, so answers are matched to requests in the order sent. What
+was refused is set aside and asked for again later: one key that the plan lacks must not
+cost the others. No I/O, and time is an argument.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class SubscriptionBook:
     """
     The desired and the confirmed subscriptions of one link.
 
+    Args:
+        batch: Of how many keys a request is at most.
+        ack_seconds: For how long an answer is waited for.
+        refused_seconds: For how long what was refused is not asked for again.
+        first: A key that is asked for before all others and matters more, if any.
+
     Attributes:
         desired: What should flow.
         confirmed: What the upstream has acknowledged on this connection.
@@ -49,10 +55,12 @@ class SubscriptionBook:
         batch: int = 50,
         ack_seconds: float = 10.0,
         refused_seconds: float = 300.0,
+        first: str | None = None,
     ) -> None:
         self._batch = batch
         self._ack_seconds = ack_seconds
         self._refused_seconds = refused_seconds
+        self._first = first
         self._asked: deque[_Asked] = deque()
         # When each refused key may be asked for again; as of the last `due`.
         self._aside: dict[str, float] = {}
@@ -77,7 +85,10 @@ class SubscriptionBook:
         self._expire(now)
         aside = {key for key, until in self._aside.items() if now < until}
         busy = {key for asked in self._asked for key in asked.request.keys}
-        add = sorted(self.desired - self.confirmed - busy - aside)
+        add = sorted(
+            self.desired - self.confirmed - busy - aside,
+            key=lambda key: (key != self._first, key),
+        )
         drop = sorted(self.confirmed - self.desired - busy)
         requests = [
             Request(verb, tuple(keys[start : start + self._batch]))
@@ -87,9 +98,15 @@ class SubscriptionBook:
         self._asked.extend(_Asked(request, now) for request in requests)
         return requests
 
-    def acknowledged(self, verb: Verb) -> Request | None:
-        """Take the oldest unanswered request of *verb* as done; return it."""
-        asked = self._take(verb)
+    def acknowledged(self, verb: Verb, about: str = "") -> Request | None:
+        """
+        Take the oldest unanswered request of *verb* as done; return it.
+
+        Args:
+            verb: What was asked.
+            about: How its first key begins.
+        """
+        asked = self._take(verb, about)
         if asked is None:
             return None
         keys = frozenset(asked.request.keys)
@@ -99,9 +116,9 @@ class SubscriptionBook:
             self.confirmed -= keys
         return asked.request
 
-    def refused(self, verb: Verb) -> Request | None:
-        """Take the oldest unanswered request of *verb* as refused; return it."""
-        asked = self._take(verb)
+    def refused(self, verb: Verb, about: str = "") -> Request | None:
+        """Take the request as refused that `acknowledged` would take as done."""
+        asked = self._take(verb, about)
         if asked is None:
             return None
         if verb == "subscribe":
@@ -116,9 +133,24 @@ class SubscriptionBook:
             asked.request.verb == "subscribe" for asked in self._asked
         )
 
-    def _take(self, verb: Verb) -> _Asked | None:
+    def flows(self, *, data: bool) -> bool:
+        """
+        Return whether what should flow does, as far as one can tell.
+
+        Args:
+            data: Whether data came just now.
+        """
+        if self._first is None:
+            return data or self.desired <= self.confirmed | self._aside.keys()
+        # Data may be of another key; but some upstreams never answer.
+        return self._first in self.confirmed or (
+            data and self._first not in self._aside
+        )
+
+    def _take(self, verb: Verb, about: str) -> _Asked | None:
         for asked in self._asked:
-            if asked.request.verb == verb:
+            request = asked.request
+            if request.verb == verb and request.keys[0].startswith(about):
                 self._asked.remove(asked)
                 return asked
         return None
