@@ -50,6 +50,9 @@ class World:
             "POST", "/fault", target="ls.rest", kind=kind, **params
         )
 
+    async def heal(self) -> None:
+        await self._simulator.call("DELETE", "/fault")
+
     async def issued(self) -> int:
         """Return how many tokens there were."""
         return int((await self._stats())["tokens_issued"])
@@ -115,3 +118,25 @@ async def test_names_cost_one_token_at_most_and_news_do_not_wait_for_them(
     assert not len(master)
     assert await tokens.token() == second
     assert await world.issued() == 2
+
+
+async def test_news_do_not_wait_for_names_that_cannot_be_had(
+    world: World, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where they are asked for, nor at a standby, which gets them later."""
+    monkeypatch.setattr(master_keeper, "_WAIT_SECONDS", 3600.0)
+    await world.fault("tr", tr_cd="t9945", code="IGW00201", status=500)
+    _, leader, _ = world.start(bus)
+    _, standby, master = world.start(bus)
+    jobs = [asyncio.create_task(job()) for job in (leader.tell, leader.keep)]
+    await asyncio.wait_for(leader.tried(), 20)
+    await standby.ask()
+    await asyncio.wait_for(standby.tried(), 20)
+    await world.heal()
+
+    async with asyncio.timeout(20):
+        while not len(master):
+            await standby.ask()
+            await asyncio.sleep(0.05)
+    for job in jobs:
+        job.cancel()

@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from feedmesh import subjects
 from feedmesh.backoff import backoff
 from feedmesh.bus import Bus
-from feedmesh.errors import BusError, FeedError, FeedRefusedError
+from feedmesh.errors import BusError, FeedError
 from ingest_ls.korea import sleep_until
 from ingest_ls.master import Master
 from ingest_ls.rest import RestClient, TokenRejectedError
@@ -69,7 +69,7 @@ class MasterKeeper:
         self._rejected = False
 
     async def tried(self) -> None:
-        """Wait until it is there, or cannot be had soon."""
+        """Wait until it is there, or was not to be had."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._tried.wait()
@@ -104,12 +104,14 @@ class MasterKeeper:
 
     async def ask(self) -> None:
         """Have the leader tell it, if it is not here yet; for a standby."""
-        if self._tried.is_set():
+        if len(self._master):
             return
         with contextlib.suppress(BusError):
             packed = await self._bus.request(self._subject, timeout=_ASK_SECONDS)
             if packed and self._master.unpack(packed):
                 self._is_there()
+            # Or whoever leads has none either, for which no heir should wait.
+            self._tried.set()
 
     async def _load(self) -> bool:
         token = ""
@@ -120,12 +122,9 @@ class MasterKeeper:
             logger.warning("stock master: %s", error)
             self._reject(token)
             return False
-        except FeedRefusedError as error:
-            # There is nothing to wait for: the link will say what is wrong.
-            self._tried.set()
-            logger.warning("stock master: %s", error)
-            return False
         except FeedError as error:
+            # News without names are better than none.
+            self._tried.set()
             logger.warning("stock master: %s", error)
             return False
         if not self._master.replace(companies):
