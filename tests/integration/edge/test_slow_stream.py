@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from edge_harness import EdgeProcess, StreamClient, Writer, edge_env, run_edge
 from nats_process import NatsProcess
@@ -18,7 +19,10 @@ from processes import run_service
 from raw_socket import Frame, RawSocket, client_frame, raw_socket, text_frame
 from websockets.asyncio.client import connect
 
+from feedmesh import subjects
 from feedmesh.bus import Bus
+from feedmesh.gaps import FeedGap, encode_gap
+from feedmesh.messages import encode
 
 
 Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -245,6 +249,44 @@ async def test_what_is_lost_on_the_way_to_a_slow_client_is_told_later(
 
     reasons = [message["reason"] for message in heard if message["type"] == "gap"]
     assert "lost_on_the_way" in reasons
+
+
+async def test_the_ends_of_gaps_reach_whoever_reads_late(
+    edge: EdgeProcess, market: Market, bus: Bus, writer: Writer
+) -> None:
+    """Both of one that was told as open, and of one that began and ended meanwhile."""
+
+    async def tell(name: str, *, ended: bool) -> FeedGap:
+        gap = FeedGap(
+            id=f"ls.news.{name}",
+            feed="ls",
+            link="news",
+            since="2026-07-15T09:00:00.000000Z",
+            until="2026-07-15T09:05:00.000000Z" if ended else None,
+            reason="dropped",
+        )
+        payload = encode(writer.head("gap"), encode_gap(gap))
+        await bus.request(subjects.gaps("ls"), payload)
+        return gap
+
+    async with slow_client(edge) as slow, edge.stream() as quick:
+        for client in (slow, quick):
+            await client.ask("subscribe", channel="status")
+        await tell("1", ended=False)
+        await slow.take("feed_gap")
+        await slow.subscribe("LOUD", mode="every")
+        slow.stop_reading()
+        await market.move(4000, "LOUD")
+        told = [await tell("1", ended=True)]
+        await tell("2", ended=False)
+        told.append(await tell("2", ended=True))
+        while (await quick.take("feed_gap"))[-1] != msgspec.to_builtins(told[-1]):
+            pass
+        slow.read_on()
+        heard = await slow.ask("ping", "pong")
+
+    gaps = [message for message in heard if message["type"] == "feed_gap"]
+    assert gaps == [msgspec.to_builtins(gap) for gap in told]
 
 
 async def test_unsubscribing_while_slow(edge: EdgeProcess, market: Market) -> None:

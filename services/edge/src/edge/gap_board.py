@@ -69,6 +69,11 @@ class GapBoard:
         """Return the gaps that last, as clients get them."""
         return [stored.frame for stored in self._open.values()]
 
+    def frames_since(self, position: GapPosition) -> list[bytes]:
+        """Return the last record of each gap that was told of behind *position*."""
+        behind = position.sequence if position.stream == self.position.stream else 0
+        return [s.frame for s in self._gaps.values() if s.sequence > behind]
+
     def on_change(self, listener: Callable[[bytes], None]) -> None:
         """Call *listener* with each new record."""
         self._listeners[listener] = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge.clients.sender import Sender
 from edge.parts import EdgeParts
+from edge.positions import GapPosition
 from edge.stream.messages import Listed
 from edge.stream.requests import BadRequestError, Subscription
 
@@ -14,12 +17,14 @@ __all__ = ["StatusChannel"]
 class StatusChannel:
     """The status subscription of one client; see `status_board` and `gap_board`."""
 
-    __slots__ = ("_parts", "_sender", "_subscribed")
+    __slots__ = ("_gaps_told", "_parts", "_sender", "_subscribed")
 
     def __init__(self, parts: EdgeParts, sender: Sender) -> None:
         self._parts = parts
         self._sender = sender
         self._subscribed = False
+        # Up to where records of gaps were told; None while all were.
+        self._gaps_told: GapPosition | None = None
 
     def check(self, wanted: Subscription) -> None:
         """
@@ -37,30 +42,41 @@ class StatusChannel:
         if not self._subscribed:
             self._subscribed = True
             self._parts.status.on_change(self._changed)
-            self._parts.gaps.on_change(self._changed)
-        self.catch_up()
+            self._parts.gaps.on_change(self._gap_changed)
+        self._send([*self._parts.status.frames(), *self._parts.gaps.open_frames()])
 
     def catch_up(self) -> None:
-        """Send the state of all feeds and the open gaps, if that is subscribed."""
+        """Send the state of all feeds, and of gaps what was not, if subscribed."""
         if self._subscribed:
-            for frame in self._parts.status.frames():
-                self._sender.put(frame)
-            for frame in self._parts.gaps.open_frames():
-                self._sender.put(frame)
-            self._parts.flusher.soon(self._sender)
+            gaps: Iterable[bytes] = ()
+            if self._gaps_told is not None:
+                gaps = self._parts.gaps.frames_since(self._gaps_told)
+                self._gaps_told = None
+            self._send([*self._parts.status.frames(), *gaps])
 
     def close(self) -> None:
         """Send no more."""
         self._parts.status.forget(self._changed)
-        self._parts.gaps.forget(self._changed)
+        self._parts.gaps.forget(self._gap_changed)
         self._subscribed = False
 
     def listed(self) -> list[Listed]:
         """Return what is subscribed."""
         return [Listed("status")] if self._subscribed else []
 
+    def _send(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            self._sender.put(frame)
+        self._parts.flusher.soon(self._sender)
+
+    def _gap_changed(self, frame: bytes) -> None:
+        if not self._sender.blocked:
+            self._send([frame])
+        elif self._gaps_told is None:
+            # The record itself is not among those that were read yet.
+            self._gaps_told = self._parts.gaps.position
+
     def _changed(self, frame: bytes) -> None:
         # One who does not read gets the state of all feeds once it does.
         if not self._sender.blocked:
-            self._sender.put(frame)
-            self._parts.flusher.soon(self._sender)
+            self._send([frame])
