@@ -21,7 +21,7 @@ from feedmesh.messages import Head, Version, decode_head
 from feedmesh.prices import PriceState, decode_frame
 
 
-__all__ = ["NewPrice", "NewestPrices"]
+__all__ = ["NewPrice", "NewestPrices", "StoredOrder"]
 
 
 class NewPrice(NamedTuple):
@@ -81,6 +81,27 @@ class NewestPrices:
             return None
         self._versions[symbol] = version
         return price
+
+
+class StoredOrder:
+    """Tells what was written too late, of all that is read from one stream in order."""
+
+    def __init__(self) -> None:
+        self._identity = ""
+        self._epochs: dict[str, int] = {}
+
+    def is_late(self, identity: str, head: Head) -> bool:
+        """
+        Return whether a message of a higher epoch lies before that of *head*.
+
+        Args:
+            identity: Of the stream, which may have been made anew.
+            head: Of the next message that was read.
+        """
+        if identity != self._identity:
+            self._identity = identity
+            self._epochs.clear()
+        return not _leads(self._epochs, head)
 
 
 def _leads(epochs: dict[str, int], head: Head) -> bool:

@@ -15,11 +15,12 @@ from prometheus_client import Counter
 
 from feedmesh import subjects
 from feedmesh.bus import Bus
-from feedmesh.clock import now_ns
+from feedmesh.clock import from_iso, now_ns
 from feedmesh.errors import FrameError
 from feedmesh.ingest.price_publisher import Encode
 from feedmesh.messages import Version, decode_head, renewed
 from feedmesh.metrics import IngestMetrics, Least
+from feedmesh.newest import StoredOrder
 from feedmesh.prices import decode_frame, encode_price
 from feedmesh.streams import PRICES
 from feedmesh.tail import StreamTail
@@ -91,6 +92,7 @@ class FmpIngest:
         self._metrics = metrics
         self._merger = Merger(preferred_venue)
         self._old_prices = StreamTail(PRICES, subjects.ALL_PRICES)
+        self._order = StoredOrder()
         self._unknown: set[str] = set()
         self._received: dict[str, Counter] = {}
         self._tally = Tally()
@@ -127,7 +129,8 @@ class FmpIngest:
         """
         Read the prices that were written since the last call; return how many.
 
-        What another writer wrote replaces what is known here.
+        What another writer wrote replaces what is known here, unless yet another one
+        had taken over before.
 
         Raises:
             BusError: If the stream does not answer.
@@ -139,11 +142,13 @@ class FmpIngest:
             try:
                 known, frame = decode_head(message.payload)
                 state = decode_frame(frame)
+                received_ns = from_iso(known.received_at)
             except ValueError:
                 continue
-            if known.epoch <= self._epoch and state.symbol in self._merger:
+            late = self._order.is_late(self._old_prices.identity, known)
+            if late or (known.epoch <= self._epoch and state.symbol in self._merger):
                 continue
-            self._merger.seed(state)
+            self._merger.seed(state, known.venue, received_ns)
             self._publisher.remember(message.subject, partial(renewed, message.payload))
             count += 1
         return count

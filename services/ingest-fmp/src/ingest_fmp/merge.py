@@ -93,14 +93,18 @@ class Merger:
     def __contains__(self, symbol: object) -> bool:
         return symbol in self._symbols
 
-    def seed(self, state: PriceState) -> None:
-        """Continue from *state*, which an earlier writer published."""
+    def seed(
+        self, state: PriceState, venue: str | None = None, received_ns: int = 0
+    ) -> None:
+        """Continue from *state*, which an earlier writer received from *venue*."""
         at = state.timestamp_ms * 1_000_000
         self._symbols[state.symbol] = _Symbol(
             trade=_Pair(state.last_price, state.last_size, at),
             ask=_Pair(state.ask_price, state.ask_size, at),
             bid=_Pair(state.bid_price, state.bid_size, at),
             newest=at,
+            venue=venue,
+            venue_heard=received_ns,
         )
 
     def merge(self, event: Event, received_ns: int) -> Merged | Duplicate | OtherVenue:

@@ -25,6 +25,7 @@ from feedmesh.ingest.log_publisher import LogPublisher
 from feedmesh.ingest.price_publisher import PricePublisher
 from feedmesh.messages import Version, decode_head, renewed
 from feedmesh.metrics import IngestMetrics, Least
+from feedmesh.newest import StoredOrder
 from feedmesh.news import decode_news
 from feedmesh.prices import decode_frame
 from feedmesh.streams import NEWS, PRICES
@@ -80,6 +81,7 @@ class LsIngest:
         self._full = False
         self._old_news = StreamTail(NEWS, subjects.ALL_NEWS_ITEMS, look_back=_LOOK_BACK)
         self._old_prices = StreamTail(PRICES, "prices.kr.*")
+        self._order = StoredOrder()
         self._prices = prices
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -197,9 +199,11 @@ class LsIngest:
     async def _seed_prices(self, bus: Bus) -> None:
         async for message in self._old_prices.read(bus):
             try:
-                _, frame = decode_head(message.payload)
+                known, frame = decode_head(message.payload)
                 decode_frame(frame)
             except ValueError:
+                continue
+            if self._order.is_late(self._old_prices.identity, known):
                 continue
             self._prices.remember(message.subject, partial(renewed, message.payload))
 
