@@ -114,7 +114,7 @@ class Soak:
                 await asyncio.sleep(1 + 2 * missing / FILL_PER_SECOND)
 
     async def stored_items(self) -> int:
-        """Return how many items of news have been stored; copies do not count."""
+        """Return how many items of news the stream has acknowledged, without copies."""
         name = "feedmesh_ingest_published_total"
         counts = [await r.metric(name, kind="news") for r in self.replicas["ingest_ls"]]
         return int(sum(counts))
@@ -297,6 +297,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
         await soak.simulator.call("POST", "/generate", prices=False, news=False)
         ingests = [r for replicas in soak.replicas.values() for r in replicas]
         unaccounted_events = await unaccounted(*ingests)
+        acknowledged = await soak.stored_items()
         stored = await stored_news(soak.bus)
         async with asyncio.timeout(60):
             while any(reader.heard[-1] != stored[-1] for reader in readers):
@@ -315,6 +316,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "minutes": MINUTES,
             "faults": faults,
             "news": len(stored),
+            "news_acknowledged_and_lost": acknowledged - len(stored),
             "news_duplicated": len(stored) - len(set(stored)),
             "resumed": sum(len(reader.resumed_at) for reader in readers),
             "not_recovered": sum(reader.holes for reader in readers),
@@ -332,6 +334,7 @@ async def test_an_hour_of_faults_leaves_everything_as_it_was(tmp_path: Path) -> 
             "control_memory_slope_mib_per_h": round(leaked_mib, 2),
         },
         at_most={
+            "news_acknowledged_and_lost": 0,
             "news_duplicated": 0,
             "not_recovered": 0,
             "news_missed_by_clients": 0,

@@ -83,12 +83,34 @@ async def test_bandwidth_is_limited(proxy: FaultProxy) -> None:
         assert await client.echoed(b"x" * 10_000) >= 0.45
 
 
-async def test_one_byte_at_a_time_arrives_whole(proxy: FaultProxy) -> None:
-    proxy.set("down", slice_bytes=1)
-    async with connected(proxy) as client:
-        client.writer.write(b"abcdef")
-        assert await client.reader.read(1) == b"a"
-        assert await client.reader.readexactly(5) == b"bcdef"
+class Pieces(asyncio.Protocol):
+    """Keeps what came each time that something came."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+
+@pytest.mark.parametrize("slice_bytes", [0, 1])
+async def test_slices_arrive_one_by_one_and_whole(
+    proxy: FaultProxy, slice_bytes: int
+) -> None:
+    """The kernel may put a few together that nobody has read yet."""
+    sent = bytes(range(100))
+    proxy.set("down", slice_bytes=slice_bytes)
+    transport, client = await asyncio.get_running_loop().create_connection(
+        Pieces, "127.0.0.1", proxy.port
+    )
+    transport.write(sent)
+    async with asyncio.timeout(10):
+        while b"".join(client.pieces) != sent:
+            await asyncio.sleep(0.001)
+    transport.abort()
+
+    longest = max(len(piece) for piece in client.pieces)
+    assert (longest <= 10) is bool(slice_bytes)
 
 
 async def test_a_slow_trickle_can_be_ended(proxy: FaultProxy) -> None:
