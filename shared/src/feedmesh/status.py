@@ -84,7 +84,7 @@ class LinkStatus(NamedTuple):
         logged_in: Whether the upstream has accepted us.
         last_data_ns: When it last brought data.
         data_frames: How many frames with data it has brought.
-        narrowed: How often something was wanted no more.
+        narrowed: How many subscriptions were wanted no more.
         market: Whether its market is open; None if nobody has looked.
         flow: How its data flows; None if nobody has looked, or nothing could flow.
         per_minute: Frames with data in the last minutes, if that was watched.

@@ -4,7 +4,8 @@ When markets are open, so that silence can be told from a fault; no I/O.
 Exchanges have the hours of a committed table, made from a calendar library that would
 be far too heavy for the services (`tests/make_trading_hours.py`). Outside of its years
 nothing is known, and that is what is said: never "closed", which would excuse a feed
-that is dead. Currencies trade from Sunday to Friday, 17:00 in New York; crypto always.
+that is dead. Currencies trade from Sunday to Friday, 17:00 in New York, but
+of Christmas and New Year nothing is certain; crypto trades always.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ __all__ = [
 
 _NEW_YORK = ZoneInfo("America/New_York")
 _WEEK_TURNS = time(17, 0)
+_TURN = timedelta(hours=_WEEK_TURNS.hour)
+_FOREX_HOLIDAYS = ((12, 25), (1, 1))
 _SUNDAY, _FRIDAY = 6, 4
 
 
@@ -51,10 +54,12 @@ class TradingTime(NamedTuple):
     Attributes:
         phase: Whether it trades.
         opened_ns: Since when, if it is open and ever closes.
+        trading: Of several markets, which ones are open, a bit for each.
     """
 
     phase: Phase
     opened_ns: int | None = None
+    trading: int = 0
 
 
 class Hours(Protocol):
@@ -75,6 +80,10 @@ class _Constant:
 class _Forex:
     def at(self, instant_ns: int) -> TradingTime:
         now = datetime.fromtimestamp(instant_ns / 1e9, UTC).astimezone(_NEW_YORK)
+        # Each day begins at 17:00 of the one before. Some still trade on these.
+        day = now + (timedelta(days=1) - _TURN)
+        if (day.month, day.day) in _FOREX_HOLIDAYS:
+            return TradingTime(Phase.UNKNOWN)
         # In wall time, so that a week with a change of clocks turns at 17:00 too.
         sunday = now.date() - timedelta(days=(now.weekday() - _SUNDAY) % 7)
         opened = datetime.combine(sunday, _WEEK_TURNS, _NEW_YORK)
@@ -92,10 +101,11 @@ class _Any:
 
     def at(self, instant_ns: int) -> TradingTime:
         times = [hours.at(instant_ns) for hours in self._several]
+        trading = sum((t.phase is Phase.OPEN) << bit for bit, t in enumerate(times))
         for phase in (Phase.OPEN, Phase.UNKNOWN):
             for found in times:
                 if found.phase is phase:
-                    return found
+                    return found._replace(trading=trading)
         return TradingTime(Phase.CLOSED)
 
 

@@ -41,7 +41,8 @@ class Stream:
             per_minute = rate(self.minute) if callable(rate) else rate
             half_hour = int(self._now % DAY // (30 * MINUTE))
             count = self._events(per_minute * LOOK / MINUTE)
-            self.watch.take(self._now, count, half_hour if slot is None else slot)
+            slot_now = half_hour if slot is None else slot
+            self.watch.take(self._now, count, (0, slot_now))
             if self.watch.degraded:
                 self.alarms.append(self.minute)
 
@@ -104,8 +105,8 @@ def test_a_trickle_does_not_become_usual_within_hours() -> None:
 
 def test_what_is_really_the_new_usual_is_learnt_in_days() -> None:
     stream = Stream()
-    stream.run(60, 600)
-    stream.run(4 * 1440, 600 * 0.04)
+    stream.run(3 * 1440, 600)
+    stream.run(7 * 1440, 600 * 0.04)
 
     assert not stream.watch.degraded
 
@@ -165,6 +166,18 @@ def test_what_is_usual_is_known_by_the_half_hour_from_earlier_days() -> None:
     assert stream.watch.degraded
     assert stream.watch.usual_per_minute is not None
     assert stream.watch.usual_per_minute > 1500
+
+
+def test_a_minute_is_learnt_as_of_the_half_hour_that_it_lay_in() -> None:
+    """Each day but at the open nothing comes."""
+    stream = Stream()
+    for _ in range(4):
+        stream.run(30, 6000, slot=0)
+        stream.run(30, 6000, slot=1)
+        stream.run(30, 0, slot=2)
+        stream.skip(1440 - 90)
+
+    assert stream.watch._slots[0, 2].value == 0
 
 
 def test_a_pause_is_not_judged() -> None:

@@ -13,6 +13,7 @@ from feedmesh.trading_hours import (
     UNKNOWN_HOURS,
     Hours,
     Phase,
+    TradingTime,
     any_of,
     exchange,
 )
@@ -39,8 +40,8 @@ def test_every_session_is_read_as_the_library_has_it(code: str) -> None:
     assert exchange(code).sessions == expected
     for opens, closes in expected:
         assert exchange(code).at(opens - 1).phase is Phase.CLOSED
-        assert exchange(code).at(opens) == (Phase.OPEN, opens)
-        assert exchange(code).at(closes - 1) == (Phase.OPEN, opens)
+        assert exchange(code).at(opens) == TradingTime(Phase.OPEN, opens)
+        assert exchange(code).at(closes - 1) == TradingTime(Phase.OPEN, opens)
         assert exchange(code).at(closes).phase is Phase.CLOSED
 
 
@@ -95,6 +96,11 @@ def test_outside_of_the_table_nothing_is_known(instant: str) -> None:
         # Clocks change in this night, at 2:00.
         ("2026-11-01T16:59:59-05:00", Phase.CLOSED),
         ("2026-11-01T17:00:00-05:00", Phase.OPEN),
+        ("2026-12-24T16:59:59-05:00", Phase.OPEN),
+        ("2026-12-24T17:00:00-05:00", Phase.UNKNOWN),
+        ("2026-12-25T16:59:59-05:00", Phase.UNKNOWN),
+        ("2026-12-31T17:00:00-05:00", Phase.UNKNOWN),
+        ("2026-12-29T17:00:00-05:00", Phase.OPEN),
     ],
 )
 def test_currencies_trade_from_sunday_to_friday(instant: str, phase: Phase) -> None:

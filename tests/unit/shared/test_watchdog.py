@@ -16,6 +16,7 @@ from feedmesh.trading_hours import (
     UNKNOWN_HOURS,
     Hours,
     Phase,
+    any_of,
     exchange,
 )
 
@@ -44,6 +45,7 @@ class World:
         self.last_data_ns: int | None = None
         self.frames = 0
         self.narrowed = 0
+        self.desired = 1
         self.changes = 0
         self.metrics = IngestMetrics(CollectorRegistry(), "fmp")
         self.watched = WatchedLink(self, hours, self.clock)
@@ -60,8 +62,8 @@ class World:
             last_frame_ns=self.clock.now if live else None,
             reconnects=0,
             reason=None,
-            desired=1,
-            confirmed=1,
+            desired=self.desired,
+            confirmed=self.desired,
             alive=live,
             logged_in=live,
             last_data_ns=self.last_data_ns,
@@ -147,6 +149,43 @@ def test_less_that_is_asked_for_is_no_fault() -> None:
     world.narrowed += 1
 
     assert world.run(60, 6) == {LinkState.LIVE}
+
+
+def test_a_trickle_is_noticed_though_clients_come_and_go() -> None:
+    world = new_york("2026-07-15T11:00:00-04:00")
+    world.desired = 100
+    world.run(60, 600)
+    world.narrowed, world.desired = 5, 95
+    usual = world.watched.usual()
+    world.run(2, 570)
+    world.narrowed, world.desired = 6, 94
+
+    assert LinkState.DEGRADED in world.run(10, 10)
+    assert world.watched.usual() == pytest.approx(0.94 * (usual or 0), rel=0.1)
+
+
+def test_nothing_is_due_from_a_market_before_it_opens() -> None:
+    """Right after a weekend, silence is no older than the week."""
+    world = World(FOREX, "2026-07-17T16:00:00-04:00")
+    world.run(50, 600)
+    world.clock.now = Clock("2026-07-19T17:00:05-04:00").now
+    opened = world.watched.status()
+    world.clock.now = Clock("2026-07-19T17:05:05-04:00").now
+
+    assert opened.flow is Flow.FLOWING
+    assert world.watched.status().flow is Flow.QUIET
+
+
+def test_the_close_of_one_market_of_several_is_no_alarm() -> None:
+    """On one link most is stocks while they trade; crypto always does."""
+    hours = any_of(exchange("XNYS"), ALWAYS_OPEN)
+    world = World(hours, "2026-07-15T00:00:00-04:00")
+    seen = set()
+    for _ in range(4 * 1440):
+        stocks = exchange("XNYS").at(world.clock.now).phase is Phase.OPEN
+        seen |= world.run(1, 6000 if stocks else 60)
+
+    assert seen == {LinkState.LIVE}
 
 
 def test_a_link_that_is_down_says_so_whatever_the_market() -> None:

@@ -133,8 +133,7 @@ class Link:
     def want(self, keys: frozenset[str]) -> None:
         """Have *keys* flow, and nothing else."""
         if keys != self._book.desired:
-            if self._book.desired - keys:
-                self._narrowed += 1
+            self._narrowed += len(self._book.desired - keys)
             self._book.want(keys)
             self._show_subscriptions()
             self._due.set()

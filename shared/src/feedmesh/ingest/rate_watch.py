@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 
 
-__all__ = ["RateWatch"]
+__all__ = ["RateWatch", "Slot"]
 
 _MINUTE_NS = 60_000_000_000
 _DAY_NS = 1440 * _MINUTE_NS
@@ -32,8 +32,12 @@ _RECOVERED = 0.10
 _MIN_MINUTES = 10
 _SLOT_MINUTES = 20
 _MEMORY_MINUTES = 60
-# A rate that is really the new usual is learnt within days.
+# A rate that is really the new usual is learnt within days: of the last hour, which
+# goes on all day, more slowly than of a half hour, of which there is one a day.
 _DEGRADED_WEIGHT = 1 / 24
+_SLOT_DEGRADED_WEIGHT = 1 / 3
+
+Slot = tuple[int, int]
 
 
 @dataclass
@@ -62,7 +66,8 @@ class RateWatch:
 
     def __init__(self) -> None:
         self._recent = _Mean()
-        self._slots: dict[int, _Mean] = {}
+        self._slots: dict[Slot, _Mean] = {}
+        self._slot: Slot = (0, 0)
         self._minutes: deque[int] = deque(maxlen=max(_WINDOWS))
         self._minute: int | None = None
         self._count = 0
@@ -83,6 +88,19 @@ class RateWatch:
         usual, known_ns = self._known
         return usual if at_ns - known_ns <= _MEMORY_MINUTES * _MINUTE_NS else None
 
+    def turn(self) -> None:
+        """Forget the last hour: other markets trade now than did until now."""
+        self.rest()
+        self._recent = _Mean()
+
+    def scale(self, share: float) -> None:
+        """Expect only *share* of what was usual, as so much less is asked for."""
+        for mean in (self._recent, *self._slots.values()):
+            mean.value *= share
+        if self._known is not None:
+            usual, known_ns = self._known
+            self._known = (usual * share, known_ns)
+
     def rest(self) -> None:
         """Judge nothing until more is seen: the market or the link is closed."""
         self._minutes.clear()
@@ -90,31 +108,31 @@ class RateWatch:
         self.degraded = False
         self.per_minute = self.usual_per_minute = None
 
-    def take(self, at_ns: int, count: int, slot: int) -> None:
+    def take(self, at_ns: int, count: int, slot: Slot) -> None:
         """
         Note that *count* events came since the last call; for each few seconds.
 
         Args:
             at_ns: The time now, in ns.
             count: How many.
-            slot: Which half hour of trading it is.
+            slot: Which half hour of trading it is, and of which markets.
         """
         minute = at_ns // _MINUTE_NS
         if self._minute is None or not 0 <= minute - self._minute <= 1:
             # The rest of this minute is not a whole one, and is left out.
             self.rest()
-            self._minute = minute
+            self._minute, self._slot = minute, slot
             self._count = -1
             return
         if minute > self._minute:
             if self._count >= 0:
-                self._end_minute(self._count, slot, at_ns)
-            self._minute = minute
+                self._end_minute(self._count, self._slot, at_ns)
+            self._minute, self._slot = minute, slot
             self._count = 0
         if self._count >= 0:
             self._count += count
 
-    def _end_minute(self, count: int, slot: int, at_ns: int) -> None:
+    def _end_minute(self, count: int, slot: Slot, at_ns: int) -> None:
         self._minutes.append(count)
         day = at_ns // _DAY_NS
         mean = self._slots.setdefault(slot, _Mean(first_day=day))
@@ -122,9 +140,8 @@ class RateWatch:
         if self.usual_per_minute is not None:
             self._known = (self.usual_per_minute, at_ns)
         self._judge()
-        weight = _DEGRADED_WEIGHT if self.degraded else 1.0
-        self._recent.learn(count, weight)
-        mean.learn(count, weight)
+        self._recent.learn(count, _DEGRADED_WEIGHT if self.degraded else 1.0)
+        mean.learn(count, _SLOT_DEGRADED_WEIGHT if self.degraded else 1.0)
 
     def _usual(self, slot: _Mean, day: int) -> float | None:
         if slot.minutes >= _SLOT_MINUTES and slot.first_day != day:

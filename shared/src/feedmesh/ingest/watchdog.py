@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from feedmesh.clock import now_ns
-from feedmesh.ingest.rate_watch import RateWatch
+from feedmesh.ingest.rate_watch import RateWatch, Slot
 from feedmesh.metrics import IngestMetrics
 from feedmesh.status import Flow, HasStatus, LinkState, LinkStatus
 from feedmesh.trading_hours import Hours, Phase, TradingTime
@@ -26,6 +26,8 @@ __all__ = ["Clock", "SystemClock", "Watchdog", "WatchedLink"]
 _LOOK_SECONDS = 5.0
 _QUIET_NS = 300_000_000_000
 _SLOT_NS = 1_800_000_000_000
+# Where less than this share stays, who knows what came how often.
+_MOST_STAYS = 0.9
 
 
 class Clock(Protocol):
@@ -61,6 +63,8 @@ class WatchedLink:
         self._rate = RateWatch()
         self._frames = 0
         self._narrowed = 0
+        self._desired = 0
+        self._trading: int | None = None
 
     def status(self) -> LinkStatus:
         """Return what is known now."""
@@ -80,6 +84,7 @@ class WatchedLink:
         """Count from now on, and take for usual what the leader before us found so."""
         status = self._link.status()
         self._frames, self._narrowed = status.data_frames, status.narrowed
+        self._desired = status.desired
         if usual_per_minute is not None:
             self._rate = RateWatch()
             self._rate.expect(usual_per_minute, self._clock.now_ns())
@@ -95,13 +100,23 @@ class WatchedLink:
         trading = self._hours.at(at_ns)
         new, self._frames = status.data_frames - self._frames, status.data_frames
         if status.narrowed != self._narrowed:
-            self._narrowed = status.narrowed
-            # Less was asked of the upstream from then on: what is usual is unknown.
-            self._rate = RateWatch()
+            dropped, self._narrowed = status.narrowed - self._narrowed, status.narrowed
+            self._narrow(1 - dropped / max(1, self._desired))
+        self._desired = status.desired
+        if self._trading not in (None, trading.trading):
+            self._rate.turn()
+        self._trading = trading.trading
         if status.state is LinkState.LIVE and trading.phase is Phase.OPEN:
             self._rate.take(at_ns, new, _slot(trading, at_ns))
         else:
             self._rate.rest()
+
+    def _narrow(self, share: float) -> None:
+        """Expect less from now on: of what was asked for, *share* still is."""
+        if share > _MOST_STAYS:
+            self._rate.scale(share)
+        else:
+            self._rate = RateWatch()
 
     def _flow(
         self, status: LinkStatus, trading: TradingTime, at_ns: int
@@ -110,7 +125,8 @@ class WatchedLink:
             return None
         if self._rate.degraded:
             return Flow.DEGRADED
-        heard_ns = max(status.last_data_ns or 0, status.since_ns)
+        due_ns = max(status.since_ns, trading.opened_ns or 0)
+        heard_ns = max(status.last_data_ns or 0, due_ns)
         if at_ns - heard_ns <= _QUIET_NS:
             return Flow.FLOWING
         return Flow.CLOSED if trading.phase is Phase.CLOSED else Flow.QUIET
@@ -190,8 +206,8 @@ def _state(state: LinkState, flow: Flow | None) -> LinkState:
     return LinkState.CLOSED if flow is Flow.CLOSED else state
 
 
-def _slot(trading: TradingTime, at_ns: int) -> int:
+def _slot(trading: TradingTime, at_ns: int) -> Slot:
     """Return which half hour of trading it is; of the day, if trading never ends."""
     if trading.opened_ns is None:
-        return at_ns // _SLOT_NS % 48
-    return (at_ns - trading.opened_ns) // _SLOT_NS
+        return trading.trading, at_ns // _SLOT_NS % 48
+    return trading.trading, (at_ns - trading.opened_ns) // _SLOT_NS
