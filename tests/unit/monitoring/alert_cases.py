@@ -73,6 +73,21 @@ def mute(age: int, market: int, confirmed: int = 1) -> dict[str, str]:
     }
 
 
+def mute_for_hours(per_second: float) -> dict[str, str]:
+    """Return a link that is heard *per_second* for an hour, and then for two not."""
+    return {
+        f"feedmesh_ingest_last_data_timestamp_seconds{LINK}": "0+10x360 3600x720",
+        f"feedmesh_ingest_link_up{LINK}": flat(1, 180),
+        f"feedmesh_ingest_subscriptions_confirmed{LINK}": flat(1, 180),
+        f"feedmesh_ingest_market_open{LINK}": flat(1, 180),
+        f"feedmesh_ingest_received_total{LINK}": (
+            f"0+{10 * per_second}x360 {3600 * per_second}x720"
+        ),
+        f'feedmesh_ingest_link_flow{LINK[:-1]},flow="quiet"}}': "0x390 1x690",
+        LEADER: flat(1, 180),
+    }
+
+
 def received(then: float, market: int = 1) -> dict[str, str]:
     """Return a link that brings 1,000 events in 10 s, and *then* so many."""
     labels = '{instance="i",feed="fmp",link="crypto"}'
@@ -299,3 +314,9 @@ CASES: dict[str, Case] = {
         flat(15 * 86_400),
     ),
 }
+
+# What an alert must tell apart besides.
+MORE_CASES: tuple[tuple[str, Case], ...] = (
+    # Somebody is interested in a symbol that is hardly traded.
+    ("FeedmeshUpstreamMute", Case(mute_for_hours(10), mute_for_hours(0.01), at=170)),
+)

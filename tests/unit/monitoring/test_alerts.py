@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .alert_cases import CASES, Case
+from .alert_cases import CASES, MORE_CASES, Case
 
 
 ROOT = Path(__file__).parents[3]
@@ -101,8 +101,8 @@ def test_rules_are_well_formed() -> None:
 @needs_promtool
 def test_alerts_fire_and_stay_silent(tmp_path: Path) -> None:
     files = []
-    for name, case in CASES.items():
-        rules = tmp_path / f"{name}.yaml"
+    for number, (name, case) in enumerate((*CASES.items(), *MORE_CASES)):
+        rules = tmp_path / f"{number}.yaml"
         rules.write_text(yaml.safe_dump(rules_of(name)))
         tests = [
             one_test(name, case, series, count)
@@ -114,7 +114,7 @@ def test_alerts_fire_and_stay_silent(tmp_path: Path) -> None:
             "evaluation_interval": every,
             "tests": tests,
         }
-        files.append(tmp_path / f"{name}.test.yaml")
+        files.append(tmp_path / f"{number}.test.yaml")
         files[-1].write_text(yaml.safe_dump(content))
     promtool("test", "rules", *map(str, files))
 
