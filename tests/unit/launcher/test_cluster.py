@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_each_node_knows_the_others_and_syncs_always() -> None:
     assert 'routes: ["nats://127.0.0.1:6223", "nats://127.0.0.1:6224"]' in text
     assert "sync_interval: always" in text
     assert r'store_dir: "/data/a \"b\"/feedmesh-1"' in text
+
+
+def test_limits_and_times_are_those_of_production() -> None:
+    production = Path(__file__).parents[3] / "k8s/base/nats/nats.conf"
+    setting = re.compile(r"^ *(\w+): +(\S+)$", re.M)
+    of_its_own = {"name", "server_name", "listen", "http", "store_dir", "routes"}
+    beyond = {"pid_file", "no_advertise", "min_version", "verify"}
+    wanted = {
+        name: value
+        for name, value in setting.findall(production.read_text())
+        if name not in of_its_own | beyond and not name.endswith("_file")
+    }
+    nodes = choose_nodes({}, lambda port: True)
+    found = dict(setting.findall(node_config(nodes[0], nodes, Path("/data"))))
+
+    assert {"ping_interval", "write_deadline", "sync_interval"} <= wanted.keys()
+    assert wanted.items() <= found.items()
 
 
 def test_streams_have_a_replica_on_each_node() -> None:

@@ -192,8 +192,8 @@ def test_permissions_are_judged_as_the_server_does(
 
 
 def test_the_clock_is_late_only_beyond_doubt() -> None:
-    assert bad(healthy(clock=ClockFacts(-5.5, 0.1)))[0].level is Level.WARN
-    assert bad(healthy(clock=ClockFacts(5.5, 1.0))) == []
+    assert bad(healthy(clock=ClockFacts(-0.16, 0.1)))[0].level is Level.WARN
+    assert bad(healthy(clock=ClockFacts(0.14, 0.1))) == []
     assert bad(healthy(clock=None))[0].level is Level.UNKNOWN
 
 
@@ -209,6 +209,31 @@ def test_a_consumer_for_each_client_is_odd() -> None:
 
     assert "c100 by 100" in found[0].text
     assert bad(healthy(consumers={"NEWS": many[:3]})) == []
+
+
+def test_a_consumer_that_falls_behind_is_odd_and_what_is_not_told_unknown() -> None:
+    late = [{"name": "c", "num_pending": 50_000}]
+    levels = {
+        finding.about: finding.level
+        for finding in bad(healthy(consumers={"NEWS": late, "GAPS": None, "PINS": []}))
+    }
+
+    assert levels == {"consumers NEWS": Level.WARN, "consumers GAPS": Level.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "level"),
+    [
+        ("NEWS", {"max_msgs": 10}, Level.WARN),
+        ("PRICES", {"max_age": 60 * 10**9}, Level.WARN),
+        ("PINS", {"max_msg_size": 4}, Level.WARN),
+        ("NEWS", {"sealed": True}, Level.FAIL),
+    ],
+)
+def test_a_limit_that_nobody_wants_is_odd(
+    name: str, changes: dict[str, Any], level: Level
+) -> None:
+    assert level in [found.level for found in bad(with_stream(name, **changes))]
 
 
 def test_a_cluster_is_expected_to_keep_three_copies() -> None:

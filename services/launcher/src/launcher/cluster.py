@@ -89,6 +89,8 @@ def node_config(
     """
     Return the configuration file of *node*, one of *nodes*, which keeps its data and
     its log in *folder*; *sync* is how often JetStream writes through to the disk.
+
+    It has the limits and times of production, but neither TLS nor users.
     """
     routes = ", ".join(
         f'"nats://{other.host}:{other.route_port}"' for other in nodes if other != node
@@ -102,8 +104,15 @@ logfile_size_limit: 16MB
 logfile_max_num: 2
 jetstream {{
   store_dir: {_quoted(folder / node.name)}
+  max_memory_store: 1GB
+  max_file_store: 8GB
   sync_interval: {sync}
 }}
+lame_duck_grace_period: 5s
+lame_duck_duration: 30s
+ping_interval: "20s"
+write_deadline: "5s"
+max_payload: 1MB
 cluster {{
   name: "feedmesh"
   listen: "{node.host}:{node.route_port}"

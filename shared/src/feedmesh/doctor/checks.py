@@ -19,8 +19,10 @@ __all__ = ["check", "check_server"]
 
 # Atomic batches, which the news log is written with, came with it.
 _MIN_VERSION = (2, 12)
-_MAX_OFFSET_SECONDS = 5.0
+# Beyond that, latencies tell nothing; an alert has the same limit.
+_MAX_OFFSET_SECONDS = 0.05
 _MANY_CONSUMERS = 100
+_FAR_BEHIND = 10_000
 
 
 def check(facts: Facts, replicas: int, role: str | None = None) -> list[Finding]:
@@ -146,12 +148,17 @@ def _check_clock(facts: Facts) -> Iterator[Finding]:
 def _check_consumers(facts: Facts) -> Iterator[Finding]:
     for stream, consumers in facts.consumers.items():
         about = f"consumers {stream}"
+        if consumers is None:
+            yield Finding(about, Level.UNKNOWN, "no answer; may this identity ask?")
+            continue
         behind = max(consumers, key=lambda c: int(c["num_pending"]), default=None)
         if behind is None:
             yield Finding(about, Level.OK, "none")
             continue
         furthest = f"furthest behind is {behind['name']} by {behind['num_pending']}"
-        level = Level.WARN if len(consumers) > _MANY_CONSUMERS else Level.OK
+        odd = len(consumers) > _MANY_CONSUMERS
+        late = int(behind["num_pending"]) > _FAR_BEHIND
+        level = Level.WARN if odd or late else Level.OK
         yield Finding(about, level, f"{len(consumers)}; {furthest}")
 
 

@@ -44,7 +44,7 @@ class Facts:
         problem: Why there is no connection, if there is none.
         account: Answer of ``$JS.API.INFO``.
         streams: By name, answer of ``$JS.API.STREAM.INFO.<name>``.
-        consumers: By stream, the consumers it has.
+        consumers: By stream, the consumers it has; None where nobody answered.
         user: Answer of ``$SYS.REQ.USER.INFO``: who we are and what we may.
         clock: Our clock against theirs.
         newest: Newest messages by feed and stream.
@@ -56,7 +56,9 @@ class Facts:
     problem: str | None = None
     account: Mapping[str, Any] | None = None
     streams: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    consumers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    consumers: Mapping[str, Sequence[Mapping[str, Any]] | None] = field(
+        default_factory=dict
+    )
     user: Mapping[str, Any] | None = None
     clock: ClockFacts | None = None
     newest: Sequence[Newest] = ()

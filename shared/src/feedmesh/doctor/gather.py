@@ -117,9 +117,10 @@ async def _ask_all(
         account=account,
         streams=dict(zip(names, streams, strict=True)),
         consumers={
-            name: answer["consumers"]
+            name: answer.get("consumers") or []
+            if answer and "error" not in answer
+            else None
             for name, answer in zip(names, consumers, strict=True)
-            if answer and answer.get("consumers")
         },
         user=user,
         # Alone, after all other requests, so that the round trip is a short one.
@@ -174,7 +175,8 @@ async def _clock(asking: _Asking) -> ClockFacts | None:
 
 async def _newest(asking: _Asking) -> list[Newest]:
     asked = [(PRICES, f"prices.{market}.*") for market in MARKETS]
-    asked.append((NEWS, subjects.ALL_NEWS_ITEMS))
+    # Not the canaries, which come when news do not.
+    asked += [(NEWS, subjects.news(kind)) for kind in ("article", "disclosure")]
     payloads = await asyncio.gather(
         *(
             asking.raw(

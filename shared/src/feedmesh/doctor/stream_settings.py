@@ -23,7 +23,8 @@ _BINDING = (
     "allow_direct",
     "allow_atomic",
 )
-_LIMITS = ("max_age", "max_bytes", "duplicate_window")
+_LIMITS = ("max_age", "max_bytes", "max_msgs", "max_msg_size", "duplicate_window")
+_NO_LIMIT = (None, -1, 0)
 
 
 def check_stream(
@@ -44,10 +45,11 @@ def _check_config(
 ) -> Iterator[Finding]:
     should, has = wanted.as_dict(), answer["config"]
     wrong = [name for name in _BINDING if _differs(should, has, name)]
+    wrong += ["sealed"] if has.get("sealed") else []
     moved = [name for name in _LIMITS if _differs(should, has, name)]
     for level, names in ((Level.FAIL, wrong), (Level.WARN, moved)):
         if names:
-            told = (f"{n} is {has.get(n)}, should be {should[n]}" for n in names)
+            told = (f"{n} is {has.get(n)}, should be {should.get(n)}" for n in names)
             yield Finding(about, level, "; ".join(told))
     missing = _replicas_missing(answer.get("cluster") or {})
     if missing:
@@ -64,6 +66,9 @@ def _check_config(
 def _differs(should: Mapping[str, Any], has: Mapping[str, Any], name: str) -> bool:
     # The server leaves out what is off, and so do we.
     wanted, found = should.get(name), has.get(name)
+    if wanted in _NO_LIMIT and name in _LIMITS:
+        # Of what we leave to the server, only this one is limited there by itself.
+        return found not in _NO_LIMIT and name != "duplicate_window"
     if wanted in (None, False):
         return False
     if isinstance(wanted, list):
