@@ -261,6 +261,7 @@ def found(name: str, links: list[Link]) -> tuple[dict[str, Figure], dict[str, fl
     for feed, of_feed in (("fmp", links[:3]), ("ls", links[3:])):
         seconds = [s for link in of_feed for s in link.found.get(name, [])]
         if seconds:
+            figures[f"{feed}_pinged_every_s"] = of_feed[0].ping_seconds
             figures[f"{feed}_faults"] = len(seconds)
             figures[f"{feed}_found_p50_s"] = round(percentile(seconds, 0.5), 2)
             figures[f"{feed}_found_max_s"] = round(max(seconds), 2)
