@@ -92,6 +92,7 @@ class RateWatch:
         """Forget the last hour: other markets trade now than did until now."""
         self.rest()
         self._recent = _Mean()
+        self._known = None
 
     def scale(self, share: float) -> None:
         """Expect only *share* of what was usual, as so much less is asked for."""

@@ -59,6 +59,7 @@ class StatusChannel:
         self._parts.status.forget(self._changed)
         self._parts.gaps.forget(self._gap_changed)
         self._subscribed = False
+        self._gaps_told = None
 
     def listed(self) -> list[Listed]:
         """Return what is subscribed."""
