@@ -298,7 +298,7 @@ class Link:
             self._heartbeats = True
         elif control in _ANSWERS:
             self._answered(*_ANSWERS[control], about)
-            self._note_flow(received_ns, data=False)
+        self._note_flow(received_ns, data=False)
 
     def _note_flow(self, received_ns: int, *, data: bool) -> None:
         if self._flows_ns is None and self._book.flows(data=data):
