@@ -32,7 +32,7 @@ class FakeLink:
 
     def live(self) -> None:
         at = now_ns()
-        self.now = LinkStatus(LinkState.LIVE, at, at, 0, None, 1, 1)
+        self.now = LinkStatus(LinkState.LIVE, at, at, 0, None, 1, 1, flows_ns=at)
 
     def down(self, reason: str) -> None:
         last = self.now.last_frame_ns
