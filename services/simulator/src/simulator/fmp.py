@@ -308,7 +308,11 @@ class FmpSocket:
 
     def inject(self, encoded: bytes, frames: int) -> int:
         """Send *encoded* to everyone logged in and return how many that is."""
-        sessions = [s for s in self.sessions.values() if s.key is not None]
+        sessions = [
+            session
+            for session in self.sessions.values()
+            if session.key is not None and not session.connection.closing
+        ]
         for session in sessions:
             session.connection.send(encoded, frames)
         return len(sessions)

@@ -309,7 +309,11 @@ class LsSocket:
 
     def inject(self, encoded: bytes, frames: int) -> int:
         """Send *encoded* to everyone with a registration, whatever it is for."""
-        sessions = [session for session in self.sessions.values() if session.token]
+        sessions = [
+            session
+            for session in self.sessions.values()
+            if session.token and not session.connection.closing
+        ]
         for session in sessions:
             session.connection.send(encoded, frames)
         return len(sessions)

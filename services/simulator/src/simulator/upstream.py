@@ -145,6 +145,10 @@ class Connection:
         self.clean = True
         self.later(_CLOSE_SECONDS, self.end_stream)
 
+    def finish(self) -> None:
+        """Say nothing more, as both sides have said that they close."""
+        self._closing = True
+
     def end_stream(self) -> None:
         """End the TCP stream in the ordinary way, with no close frame."""
         self._closing = True
@@ -424,6 +428,7 @@ class Upstream:
                     self._take(connection, messages, event)
             _reply(connection, protocol)
             if connection.close_received or protocol.parser_exc is not None:
+                connection.finish()
                 break
             data = await self._read_some(connection, reader)
             if not data:
